@@ -3,11 +3,11 @@
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::program::{Place, read};
+use crate::program::{Place, read, signal};
 
 /// Returns a place whose temporary files are in a folder of their own.
 fn place() -> (Place, PathBuf) {
@@ -84,8 +84,7 @@ fn ctrl_c_in_the_middle_leaves_no_process_and_no_file() {
     let address = first.split("http://").nth(1).unwrap().split(',').next().unwrap().to_owned();
     assert!(TcpStream::connect(&address).is_ok(), "{first}");
     assert!(lines.next().unwrap().unwrap().starts_with("[2]"));
-    let id = demo.id().to_string();
-    assert!(Command::new("kill").args(["-s", "INT", &id]).status().unwrap().success());
+    signal(&demo, "INT");
     assert_eq!(demo.wait().unwrap().code(), Some(130));
     assert_eq!(names(&temporary), Vec::<PathBuf>::new());
     assert!(TcpStream::connect(&address).is_err(), "the service runs still");

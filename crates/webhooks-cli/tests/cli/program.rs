@@ -143,8 +143,7 @@ impl Served {
     /// Sends the signal by which service managers and Ctrl-C end a program.
     #[cfg(unix)]
     pub(crate) fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+        signal(&self.child, name);
     }
 
     pub(crate) fn wait(mut self) -> ExitStatus {
@@ -162,4 +161,10 @@ impl Drop for Served {
 
 pub(crate) fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
+}
+
+/// Sends a signal to a process: by the shell, since a bare machine has no program `kill`.
+pub(crate) fn signal(child: &Child, name: &str) {
+    let line = format!("kill -s {name} {}", child.id());
+    assert!(Command::new("sh").args(["-c", &line]).status().unwrap().success());
 }
