@@ -333,6 +333,6 @@ mod tests {
             assert!(listed.contains(&name), "{name} is not listed");
             count += 1;
         }
-        assert_eq!(count, 171);
+        assert_eq!(count, 173);
     }
 }

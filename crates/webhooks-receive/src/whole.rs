@@ -1,7 +1,7 @@
 //! Webhooks whose scheme does not sign the body byte for byte: verified once the whole body is there.
 //!
 //! Some schemes sign the fields of a form, others a token. webhooks-sign verifies both; this file finds
-//! them in a request.
+//! them in a request. Tools verify requests in memory by all schemes here.
 
 use std::borrow::Cow;
 

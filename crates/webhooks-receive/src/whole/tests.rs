@@ -200,11 +200,19 @@ fn a_head_is_checked_before_its_body_is_read() {
 }
 
 #[test]
-fn schemes_that_sign_the_body_are_for_elsewhere() {
+fn schemes_that_sign_the_body_are_streamed_and_can_be_verified_here() {
     assert!(is_needed(&TWILIO) && is_needed(&MAILGUN) && !is_needed(&GITHUB));
-    let (head, ()) = Request::post("/").body(()).unwrap().into_parts();
+    // The example of GitHub's documentation, "Testing the webhook payload validation".
+    let signature = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+    let signed = Request::post("/").header("x-hub-signature-256", signature);
     let (scheme, tolerance) = (&GITHUB, GITHUB.tolerance());
-    let whole = Whole { scheme, tolerance, head: &head, url: "", now: 0 };
-    let keys = KeyRing::from(GITHUB.key("secret").unwrap());
-    assert_eq!(whole.verify(&keys, b"").err(), Some(Error::OtherContent));
+    let keys = KeyRing::from(GITHUB.key("It's a Secret to Everybody").unwrap());
+    let verify = |request: http::request::Builder, body| {
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let whole = Whole { scheme, tolerance, head: &head, url: "", now: 0 };
+        whole.verify(&keys, body).map(drop)
+    };
+    assert_eq!(verify(signed, b"Hello, World!"), Ok(()));
+    let unsigned = verify(Request::post("/"), b"Hello, World!");
+    assert_eq!(unsigned, Err(Error::MissingHeader { header: "x-hub-signature-256" }));
 }
