@@ -20,7 +20,7 @@ use crate::idempotency::hex;
 use crate::limits::{Limits, RetrySchedule, Usage};
 use crate::one_time_token::OneTimeToken;
 use crate::poller::{Consumer, Poller};
-use crate::record::{RecordChange, RecordName, RecordStore};
+use crate::record::{RecordChange, RecordError, RecordName, RecordStore};
 use crate::resource::{Entry, Resource as _};
 use crate::service_job::ServiceJob;
 use crate::watermark::Watermark;
@@ -288,6 +288,28 @@ impl Admin {
     pub async fn delete_watermark(&self, process: &str, now: Timestamp) -> Result<(), AdminError> {
         let place = self.all_watermarks().place(process.to_owned());
         Ok(self.records.write(vec![RecordChange::Delete(place)], now).await?)
+    }
+
+    /// Deletes the watermark of a process that counts as dead, as it was read; returns whether it was still the same.
+    ///
+    /// # Errors
+    /// [`AdminError`] when the store fails.
+    pub async fn delete_dead_watermark(
+        &self,
+        dead: &Entry<Watermark>,
+        now: Timestamp,
+    ) -> Result<bool, AdminError> {
+        let watermarks = self.all_watermarks();
+        let changes = vec![
+            // It is replaced first: that fails if the process has moved it since.
+            RecordChange::Replace(watermarks.record_after(dead, now)?),
+            RecordChange::Delete(watermarks.place(dead.id.clone())),
+        ];
+        match self.records.write(changes, now).await {
+            Ok(()) => Ok(true),
+            Err(RecordError::Changed { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn all_watermarks(&self) -> Collection<'_, Watermark> {

@@ -3,7 +3,7 @@
 use webhooks_core::Timestamp;
 
 use crate::admin::Admin;
-use crate::collection::AdminError;
+use crate::collection::{AdminError, TRIES};
 use crate::idempotency::{Begin, End, HELD, IdempotentRequest, KEPT, KeptAnswer, Run};
 use crate::public_id::IdKind;
 use crate::record::{RecordChange, RecordError, RecordName};
@@ -27,7 +27,8 @@ impl Admin {
         let entry = Entry::new(request.record_key(), held, now);
         match self.records.write(vec![RecordChange::Insert(answers.record(&entry)?)], now).await {
             Ok(()) => {
-                return Ok(Begin::Run(Run { number: entry.value.number()?, is_again: false }));
+                let (number, version) = (entry.value.number()?, entry.version);
+                return Ok(Begin::Run(Run { number, is_again: false, version }));
             }
             Err(RecordError::Exists { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -46,44 +47,58 @@ impl Admin {
         }
         let number = found.value.number()?;
         let again = Entry { value: KeptAnswer { held_until, ..found.value }, ..found };
-        let replace = RecordChange::Replace(answers.record_after(&again, now)?);
-        match self.records.write(vec![replace], now).await {
-            Ok(()) => Ok(Begin::Run(Run { number, is_again: true })),
+        let record = answers.record_after(&again, now)?;
+        let version = record.version;
+        match self.records.write(vec![RecordChange::Replace(record)], now).await {
+            Ok(()) => Ok(Begin::Run(Run { number, is_again: true, version })),
             // Another one was faster.
             Err(RecordError::Changed { .. }) => Ok(Begin::InProgress),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Records the end of a request that was carried out: its answer is kept for a day.
+    /// Records the end of a run of a request: its answer is kept for a day. The answer of any run of a request is
+    /// kept, and the first one stays. A run that lost its place to another one ends in no other way.
     ///
     /// # Errors
-    /// [`AdminError`] when the store fails.
+    /// [`AdminError::Changed`] when the request has its answer, or another run has its place, and
+    /// [`AdminError`] when the store fails. Then nothing is recorded.
     pub async fn finish(
         &self,
         request: IdempotentRequest<'_>,
+        run: Run,
         end: End,
         now: Timestamp,
     ) -> Result<(), AdminError> {
         let answers = self.collection::<KeptAnswer>(String::new());
-        let key = request.record_key();
+        let is_refused = end == End::Refused;
         let answer = match end {
             End::Answered(answer) => Some(answer),
-            End::Open => None,
-            End::Refused => {
-                let forget = RecordChange::Delete(answers.place(key));
-                return Ok(self.records.write(vec![forget], now).await?);
-            }
+            End::Open | End::Refused => None,
         };
-        let (body, number) = (request.body_hash(), IdKind::Task.generate());
-        answers
-            .advance(&key, now, |before| {
-                let number = before.map_or_else(|| number.clone(), |before| before.number);
-                let (body, answer) = (body.clone(), answer.clone());
-                Ok(KeptAnswer { body, answer, number, held_until: now, until: now + KEPT })
-            })
-            .await
-            .map(drop)
+        for _ in 0..TRIES {
+            let name = RecordName::Key(request.record_key());
+            let found = answers.find(name, now).await?.ok_or(AdminError::Changed)?;
+            // A record with an answer has a version that no run has.
+            let is_held = found.version == run.version;
+            let is_first = answer.is_some() && found.value.answer.is_none();
+            if found.value.number()? != run.number || !(is_held || is_first) {
+                return Err(AdminError::Changed);
+            }
+            let (answer, until) = (answer.clone(), now + KEPT);
+            let value = KeptAnswer { answer, held_until: now, until, ..found.value };
+            let after = Entry { value, ..found };
+            // It is replaced first, also to be deleted: that fails if it was changed meanwhile.
+            let mut changes = vec![RecordChange::Replace(answers.record_after(&after, now)?)];
+            if is_refused {
+                changes.push(RecordChange::Delete(answers.place(after.id)));
+            }
+            match self.records.write(changes, now).await {
+                Err(RecordError::Changed { .. }) => {}
+                written => return Ok(written?),
+            }
+        }
+        Err(AdminError::Changed)
     }
 }
 

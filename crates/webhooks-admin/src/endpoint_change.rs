@@ -72,6 +72,39 @@ impl Admin {
         states: Option<(Option<Value>, Option<Value>)>,
         now: Timestamp,
     ) -> Result<(), AdminError> {
+        Ok(self.records.write(self.end_of(change, states, now)?, now).await?)
+    }
+
+    /// As [`end_endpoint_change`](Self::end_endpoint_change), for an endpoint that is not there: its entry is
+    /// deleted in the same write. So a request that makes the endpoint meanwhile learns by the end of its
+    /// change whether the entry is left.
+    ///
+    /// # Errors
+    /// [`AdminError::Changed`] when somebody else did this, and [`AdminError`] when the store fails.
+    pub async fn end_absent_endpoint_change(
+        &self,
+        change: &Entry<EndpointChange>,
+        states: Option<(Option<Value>, Option<Value>)>,
+        now: Timestamp,
+    ) -> Result<(), AdminError> {
+        let EndpointChange { application, endpoint, .. } = &change.value;
+        let mut changes = self.end_of(change, states, now)?;
+        let entries = self.endpoints(application);
+        if let Some(entry) = entries.look_up(endpoint, now).await? {
+            let states = (Some(entry.value.shown()?), None);
+            let thing = (KIND, application.as_str(), endpoint.as_str());
+            changes.push(RecordChange::Delete(entries.place(entry.id)));
+            changes.push(audit_row(&Actor::service(), thing, states, now)?);
+        }
+        Ok(self.records.write(changes, now).await?)
+    }
+
+    fn end_of(
+        &self,
+        change: &Entry<EndpointChange>,
+        states: Option<(Option<Value>, Option<Value>)>,
+        now: Timestamp,
+    ) -> Result<Vec<RecordChange>, AdminError> {
         let EndpointChange { who, from, application, endpoint, .. } = &change.value;
         let mut changes = vec![
             // It is replaced first: that fails if it is gone.
@@ -83,7 +116,7 @@ impl Admin {
             let thing = (KIND, application.as_str(), endpoint.as_str());
             changes.push(audit_row(&actor, thing, states, now)?);
         }
-        Ok(self.records.write(changes, now).await?)
+        Ok(changes)
     }
 
     /// Returns changes that began at a time or before and are still under way, the oldest first.

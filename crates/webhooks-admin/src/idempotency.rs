@@ -60,6 +60,8 @@ pub struct Run {
     pub number: u128,
     /// Whether the request was begun before, and nobody knows how far that went: what it makes may be there.
     pub is_again: bool,
+    /// The version of the record that keeps the place of this run; 0 if there is no record.
+    pub version: u64,
 }
 
 /// The end of a request.

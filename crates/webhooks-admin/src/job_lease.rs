@@ -77,8 +77,13 @@ impl Admin {
             RecordChange::Insert(self.job_leases().record(&lease)?),
             audit_row(actor, (ServiceJob::KIND.as_str(), "", &job.id), states, now)?,
         ];
-        self.records.write(changes, now).await?;
-        Ok(JobClaim { job, token: lease.value.token })
+        match self.records.write(changes, now).await {
+            Err(RecordError::Exists { .. }) => Err(Collection::exists(&job.id, &job.value)),
+            written => {
+                written?;
+                Ok(JobClaim { job, token: lease.value.token })
+            }
+        }
     }
 
     /// Claims one of the jobs that nobody works on, if there is one.

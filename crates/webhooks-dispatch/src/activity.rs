@@ -110,7 +110,7 @@ impl Drop for WaitingCall<'_> {
 pub struct StoreActivity {
     /// The times that commits took, if the store commits. SQLite: from the begin of a transaction to the end
     /// of its commit, on the connection that writes. PostgreSQL: from the moment at which a call has its
-    /// connection to the end of its statement or transaction, without calls that only read.
+    /// connection to the end of its statement or transaction, on the connections that may write.
     pub commits: DurationCounts,
     /// The calls that these commits stored. There are more calls than commits if a commit stores a group of
     /// them.

@@ -142,9 +142,9 @@ CREATE INDEX ended_deliveries_undelivered ON webhooks.ended_deliveries (endpoint
     WHERE status IN ('failed', 'cancelled');
 -- Those whose last attempt did not simply succeed, by time: a service tells of them.
 CREATE INDEX ended_deliveries_troubles ON webhooks.ended_deliveries (started_at, id, attempts)
-    WHERE status = 'failed' OR attempts > 1;
+    WHERE attempts > 1 OR error IS NOT NULL;
 
--- Attempts that did not end their delivery.
+-- Attempts that did not end their delivery, or after which it was replayed.
 CREATE TABLE webhooks.earlier_attempts (
     delivery         bigint NOT NULL,
     number           integer NOT NULL,          -- from 1
@@ -158,7 +158,9 @@ CREATE TABLE webhooks.earlier_attempts (
     response         bytea,
     PRIMARY KEY (delivery, number, event_at)
 ) PARTITION BY RANGE (event_at);
-CREATE INDEX earlier_attempts_started ON webhooks.earlier_attempts (started_at, delivery, number);
+-- A delivery that is replayed brings its last attempt here, which may be a first one that succeeded.
+CREATE INDEX earlier_attempts_troubles ON webhooks.earlier_attempts (started_at, delivery, number)
+    WHERE number > 1 OR error IS NOT NULL;
 
 -- The queue: deliveries that have not ended. Their status is pending, retrying or, for a closed
 -- endpoint, cancelled. Rows are narrow, and a fifth of each page stays free, so that a claim changes

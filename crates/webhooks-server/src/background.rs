@@ -92,7 +92,11 @@ impl Service {
         };
         let (state, result, until) = (ServiceJobState::Running, Value::Null, now + KEPT);
         let job = ServiceJob { application, work, state, result, until };
-        let claim = self.admin().start_job(id, job, actor, now).await?;
+        let claim = match self.admin().start_job(id.clone(), job, actor, now).await {
+            // Another run of the request has started it meanwhile.
+            Err(AdminError::Exists { .. }) => return Ok(self.admin().jobs().get(&id, now).await?),
+            started => started?,
+        };
         let (service, entry) = (self.clone(), claim.job.clone());
         tokio::spawn(async move {
             service.finish_job(claim).await;
@@ -104,22 +108,21 @@ impl Service {
     /// Does the jobs that a process has left that is dead, in a task of its own, as long as the service is
     /// used.
     pub(crate) fn follow_jobs(&self) {
-        let service = self.downgrade();
-        tokio::spawn(async move {
-            while let Some(service) = service.upgrade() {
-                if let Err(error) = service.finish_jobs().await {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "jobs that are left are done later");
-                }
-                drop(service);
-                SystemClock.sleep(JobClaim::EXTEND_AFTER).await;
-            }
+        let pause = JobClaim::EXTEND_AFTER;
+        self.repeat(pause, "jobs that are left are done later", |service| async move {
+            service.finish_jobs().await
         });
     }
 
     async fn finish_jobs(&self) -> Result<(), AdminError> {
         while let Some(claim) = self.admin().claim_job(Self::now()).await? {
-            self.finish_job(claim).await;
+            let service = self.clone();
+            let job = claim.job.id.clone();
+            // A panic must not end the loop: there are other jobs.
+            let done = tokio::spawn(async move { service.finish_job(claim).await }).await;
+            if done.is_err() {
+                tracing::error!(job, "a job panicked; it is done again when its lease has ended");
+            }
         }
         Ok(())
     }

@@ -22,47 +22,98 @@ use crate::service::Service;
 /// Endpoints that may have news.
 type Changed = BTreeSet<EndpointKey>;
 
-/// The entries that are read at once.
+/// The entries of the audit log, and the endpoints, of a step.
 const STEP: usize = 200;
+
+/// The troubles of a step: fewer than the hints that are told before each step, so that these are not missed meanwhile.
+const PAGE: usize = 100;
 
 /// The time within which an attempt is made: one that ended since a time may have started before. No endpoint
 /// may have a longer timeout.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(10 * 60);
 
+/// A catch-up under way. It is made in short steps, between which hints are told and the watermark is written; a step
+/// that fails is made again, and none before it.
+#[derive(Debug)]
+pub(crate) struct CatchUp {
+    /// The time from which on it tells.
+    since: Timestamp,
+    /// The next page of troubles; `None` at the end.
+    troubles: Option<TroubleRequest>,
+    /// The next page of the audit log; `None` at the end.
+    audit: Option<ListQuery>,
+    /// The endpoints that have failed or were changed, and that it has not told of.
+    changed: Changed,
+}
+
+impl CatchUp {
+    fn since(since: Timestamp) -> Self {
+        let started = since.saturating_sub(LONGEST_ATTEMPT);
+        Self {
+            since,
+            troubles: Some(TroubleRequest { since: started, after: None, limit: PAGE }),
+            audit: Some(ListQuery { limit: STEP, is_descending: true, ..ListQuery::default() }),
+            changed: Changed::new(),
+        }
+    }
+
+    /// Returns one that has nothing to tell.
+    fn nothing(since: Timestamp) -> Self {
+        Self { since, troubles: None, audit: None, changed: Changed::new() }
+    }
+}
+
 impl Service {
-    /// Tells all that happened since a time, and since there is an operational endpoint.
-    pub(crate) async fn catch_up(&self, since: Timestamp) -> Result<(), TellError> {
+    /// Begins to tell all that happened since a time, and since there is an operational endpoint.
+    pub(crate) async fn begin_catch_up(&self, since: Timestamp) -> Result<CatchUp, TellError> {
         let states = vec![StateKind::Active, StateKind::Paused];
         let tenant = Some(operational_tenant());
         let query = EndpointQuery { tenant, states, ..EndpointQuery::default() };
         let listeners = self.engine().endpoints().list(query).await?.items;
         let first = listeners.iter().map(|found| found.revision.created_at).min();
-        let Some(first) = first else { return Ok(()) };
-        let since = since.max(first);
-        let failing = self.catch_up_messages(since).await?;
-        let changed = self.catch_up_deletions(since).await?;
-        self.catch_up_endpoints(failing.union(&changed), since).await
+        Ok(match first {
+            Some(first) => CatchUp::since(since.max(first)),
+            None => CatchUp::nothing(since),
+        })
+    }
+
+    /// Makes the next step of a catch-up; returns whether it is over.
+    pub(crate) async fn go_on(&self, catch_up: &mut CatchUp) -> Result<bool, TellError> {
+        if let Some(request) = catch_up.troubles {
+            catch_up.troubles = self.catch_up_messages(request, catch_up).await?;
+        } else if let Some(query) = catch_up.audit.clone() {
+            catch_up.audit = self.catch_up_deletions(query, catch_up).await?;
+        } else {
+            let keys: Vec<EndpointKey> = catch_up.changed.iter().take(STEP).cloned().collect();
+            self.catch_up_endpoints(&keys, catch_up.since).await?;
+            for key in &keys {
+                catch_up.changed.remove(key);
+            }
+            return Ok(catch_up.changed.is_empty());
+        }
+        Ok(false)
     }
 
     /// Tells of endpoints that there are.
     async fn catch_up_endpoints(
         &self,
-        keys: impl Iterator<Item = &EndpointKey> + Send,
+        keys: &[EndpointKey],
         since: Timestamp,
     ) -> Result<(), TellError> {
-        for key in keys {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let health = self.engine().monitor().health(keys.to_vec(), 1).await?;
+        let mut events = Vec::new();
+        for (key, health) in keys.iter().zip(health) {
             let endpoints = self.engine().endpoints().tenant(key.tenant.clone());
             let Some(found) = endpoints.get(key.id.as_str()).await? else { continue };
-            let health = self.engine().monitor().health(vec![key.clone()], 1).await?.pop();
-            let failing = health.and_then(|health| health.failing);
-            let failing = failing.filter(|failing| self.is_warned_of(failing, since));
-            let mut events = Vec::new();
+            let failing = health.failing.filter(|failing| self.is_warned_of(failing, since));
             for news in news_since(&found, failing, since) {
                 events.push(self.endpoint_event(key, news).await?);
             }
-            self.publish_news(events).await?;
         }
-        Ok(())
+        self.publish_news(events).await
     }
 
     fn is_warned_of(&self, failing: &Failing, since: Timestamp) -> bool {
@@ -70,50 +121,49 @@ impl Service {
         failing.last >= since && warned_after.is_some_and(|span| failing.tried_for >= span)
     }
 
-    /// Tells of the endpoints that are gone, from the audit log; returns those that were changed.
-    async fn catch_up_deletions(&self, since: Timestamp) -> Result<Changed, TellError> {
-        let mut query = ListQuery { limit: STEP, is_descending: true, ..ListQuery::default() };
-        let mut changed = Changed::new();
-        loop {
-            let page = self.admin().audit().list(query, Self::now()).await?;
-            let (read, mut events) = (page.items.len(), Vec::new());
-            let rows = page.items.into_iter().take_while(|row| row.created_at >= since);
-            let rows: Vec<Entry<AuditEntry>> = rows.collect();
-            let is_end = rows.len() < read || page.is_last;
-            for row in rows {
-                match changed_endpoint(&row.value) {
-                    Some(key) if row.value.after.is_none() => {
-                        events.push(self.endpoint_event(&key, EndpointNews::Deleted).await?);
-                    }
-                    key => changed.extend(key),
+    /// Tells of the endpoints that are gone, from a page of the audit log, and notes those that were changed;
+    /// returns the request for the next page.
+    async fn catch_up_deletions(
+        &self,
+        query: ListQuery,
+        catch_up: &mut CatchUp,
+    ) -> Result<Option<ListQuery>, TellError> {
+        let page = self.admin().audit().list(query, Self::now()).await?;
+        let (read, mut events) = (page.items.len(), Vec::new());
+        let rows = page.items.into_iter().take_while(|row| row.created_at >= catch_up.since);
+        let rows: Vec<Entry<AuditEntry>> = rows.collect();
+        let is_end = rows.len() < read || page.is_last;
+        for row in rows {
+            match changed_endpoint(&row.value) {
+                Some(key) if row.value.after.is_none() => {
+                    events.push(self.endpoint_event(&key, EndpointNews::Deleted).await?);
                 }
+                key => catch_up.changed.extend(key),
             }
-            self.publish_news(events).await?;
-            if is_end {
-                return Ok(changed);
-            }
-            query = ListQuery { limit: STEP, is_descending: true, iterator: page.next };
         }
+        self.publish_news(events).await?;
+        let next = ListQuery { limit: STEP, is_descending: true, iterator: page.next };
+        Ok((!is_end).then_some(next))
     }
 
-    /// Tells of the turns that messages took; returns the endpoints that failed. It reads the attempts since that
-    /// time that did not simply succeed.
-    async fn catch_up_messages(&self, since: Timestamp) -> Result<Changed, TellError> {
-        let mut failing = Changed::new();
-        let started = since.saturating_sub(LONGEST_ATTEMPT);
-        let mut request = TroubleRequest { since: started, after: None, limit: STEP };
-        loop {
-            let page = self.engine().history().troubles(request).await?;
-            let Some(last) = page.last() else { return Ok(failing) };
-            request = request.behind(last);
-            let is_late = |found: &&Trouble| found.started_at + found.duration >= since;
-            let late = page.iter().filter(is_late).filter(|found| is_application(&found.tenant));
-            let failed = late.clone().filter(|found| found.has_failed);
-            failing.extend(
-                failed.map(|found| EndpointKey::new(found.tenant.clone(), found.endpoint.clone())),
-            );
-            self.tell(late.filter_map(turn).collect()).await?;
-        }
+    /// Tells of the turns that messages took, from a page of the attempts that did not simply succeed, and notes
+    /// the endpoints that failed; returns the request for the next page.
+    async fn catch_up_messages(
+        &self,
+        request: TroubleRequest,
+        catch_up: &mut CatchUp,
+    ) -> Result<Option<TroubleRequest>, TellError> {
+        let since = catch_up.since;
+        let page = self.engine().history().troubles(request).await?;
+        let Some(last) = page.last() else { return Ok(None) };
+        let is_late = |found: &&Trouble| found.started_at + found.duration >= since;
+        let late = page.iter().filter(is_late).filter(|found| is_application(&found.tenant));
+        let failed = late.clone().filter(|found| found.has_failed);
+        catch_up.changed.extend(
+            failed.map(|found| EndpointKey::new(found.tenant.clone(), found.endpoint.clone())),
+        );
+        self.tell(late.filter_map(turn).collect()).await?;
+        Ok(Some(request.behind(last)))
     }
 }
 

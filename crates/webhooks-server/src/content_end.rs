@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use webhooks_admin::{AdminError, ContentEnd};
 use webhooks_core::{EventId, TenantId};
-use webhooks_dispatch::clock::{Clock as _, SystemClock};
 use webhooks_dispatch::store::OperationError;
 
 use crate::service::Service;
@@ -41,16 +40,8 @@ impl Service {
 
     /// Deletes content that has ended, as long as the service is used.
     pub(crate) fn follow_content_ends(&self) {
-        let service = self.downgrade();
-        tokio::spawn(async move {
-            while let Some(service) = service.upgrade() {
-                if let Err(error) = service.delete_ended_content().await {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "content that has ended is not deleted yet");
-                }
-                drop(service);
-                SystemClock.sleep(INTERVAL).await;
-            }
+        self.repeat(INTERVAL, "content that has ended is deleted later", |service| async move {
+            service.delete_ended_content().await
         });
     }
 

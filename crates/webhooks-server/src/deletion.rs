@@ -32,32 +32,28 @@ impl Service {
         let limits = self.admin().limits();
         limits.delete_any(tenant.as_str(), &Actor::service(), Self::now()).await?;
         self.set_limits(tenant, None);
-        self.delete_keys(tenant).await?;
         self.admin().pollers(tenant).delete_all(&Actor::service(), Self::now()).await?;
         Ok(self.admin().endpoints(tenant).delete_all(&Actor::service(), Self::now()).await?)
     }
 
     /// Deletes the keys of an application, which are refused since it is gone.
     async fn delete_keys(&self, tenant: &TenantId) -> Result<(), AdminError> {
-        let keys = self.admin().keys();
-        let mut query = ListQuery { limit: STEP, ..ListQuery::default() };
-        loop {
-            let page = keys.list(query, Self::now()).await?;
+        let (keys, mut walk) = (self.admin().keys(), self.admin().keys().walk(STEP));
+        while let Some(page) = walk.next(Self::now()).await? {
             let is_of = |key: &&Entry<ApiKey>| key.value.grant.application() == Some(tenant);
-            for key in page.items.iter().filter(is_of) {
+            for key in page.iter().filter(is_of) {
                 keys.delete_any(&key.id, &Actor::service(), Self::now()).await?;
             }
-            if page.is_last {
-                return Ok(());
-            }
-            query = ListQuery { limit: STEP, iterator: page.next, ..ListQuery::default() };
         }
+        Ok(())
     }
 
-    /// Carries out the deletions that are left from before, in a task of its own.
+    /// Carries out the deletions that are left, in a task of its own. One task of a process does so at a time:
+    /// each looks at all of them.
     pub(crate) fn finish_deletions(&self) {
         let service = self.clone();
         tokio::spawn(async move {
+            let _turn = service.deletions().lock().await;
             if let Err(error) = service.delete_all().await {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(
@@ -77,6 +73,7 @@ impl Service {
             for deletion in page.items {
                 if let Ok(tenant) = TenantId::new(&deletion.id) {
                     self.delete_endpoints(&tenant).await?;
+                    self.delete_keys(&tenant).await?;
                     self.engine().expunge_tenant(tenant).await?;
                 }
                 // Another process may be faster.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use webhooks_admin::{Actor, AdminError, EndpointChange, Entry};
-use webhooks_registry::Registration;
+use webhooks_registry::{EndpointStoreError, Registration};
 
 use crate::error::ApiError;
 use crate::find::App;
@@ -22,22 +22,53 @@ pub(crate) async fn begin(
     Ok(service.admin().begin_endpoint_change(change, Service::now()).await?)
 }
 
-/// Writes a change into the audit log, and tells operational endpoints.
+/// Takes the note of a change back if the engine refused the change. It stays if nobody knows whether the
+/// endpoint was changed: another process finds out.
+pub(crate) async fn noted<T>(
+    service: &Service,
+    change: &Entry<EndpointChange>,
+    done: Result<T, EndpointStoreError>,
+) -> Result<T, ApiError> {
+    match done {
+        Ok(done) => Ok(done),
+        Err(error) => {
+            if !matches!(error, EndpointStoreError::Unavailable { .. }) {
+                take_back(service, change).await;
+            }
+            Err(error.into())
+        }
+    }
+}
+
+/// Takes the note of a change back that was not made, or undone.
+pub(crate) async fn take_back(service: &Service, change: &Entry<EndpointChange>) {
+    match service.admin().end_endpoint_change(change, None, Service::now()).await {
+        Ok(()) | Err(AdminError::Changed) => {}
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "the note of a change that was not made is left");
+        }
+    }
+}
+
+/// Writes a change into the audit log, and tells operational endpoints. Returns whether this request ended the
+/// change: it may have been so slow that another process took it for dead, and did so.
 pub(crate) async fn log(
     service: &Service,
     change: &Entry<EndpointChange>,
     (before, after): (Option<&Registration>, Option<&Registration>),
-) -> Result<(), ApiError> {
+) -> Result<bool, ApiError> {
     let state = |state: Option<&Registration>| state.map(shown).transpose();
     let states = state(before).and_then(|before| Ok((before, state(after)?)));
     let states = states.map_err(AdminError::from)?;
-    match service.admin().end_endpoint_change(change, Some(states), Service::now()).await {
-        // This request was so slow that another process took it for dead, and wrote the row.
-        Ok(()) | Err(AdminError::Changed) => {}
+    let ended = service.admin().end_endpoint_change(change, Some(states), Service::now()).await;
+    let is_own = match ended {
+        Ok(()) => true,
+        Err(AdminError::Changed) => false,
         Err(error) => return Err(error.into()),
-    }
+    };
     service.tell_change(&change.value.application, (before, after)).await;
-    Ok(())
+    Ok(is_own)
 }
 
 /// Returns what the audit log shows of an endpoint.

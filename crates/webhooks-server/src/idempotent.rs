@@ -69,7 +69,8 @@ impl RequestNumber {
     ) -> Result<Entry<R>, AdminError> {
         let (id, now) = (self.id(kind), Service::now());
         match collection.add(id.clone(), value, actor, now).await {
-            Err(taken @ AdminError::Exists { .. }) if self.is_again() => {
+            // Another run of the request may have been faster.
+            Err(taken @ AdminError::Exists { .. }) if self.0.is_some() => {
                 collection.look_up(&id, now).await?.ok_or(taken)
             }
             added => added,
@@ -143,16 +144,14 @@ async fn once(
     }
     let scope = format!("{} {}", caller.actor().who, parts.uri);
     if is_publish(parts.uri.path()) {
-        let run = Run { number: number_of(&[&scope, key]), is_again: false };
+        let run = Run { number: number_of(&[&scope, key]), is_again: false, version: 0 };
         parts.extensions.insert(RequestNumber(Some(run)));
         return Ok(next.run(Request::from_parts(parts, body)).await);
     }
     let body = read_body(body, service.settings().max_request).await?;
     let asked = IdempotentRequest { scope: &scope, key, body: &body };
-    match service.admin().begin(asked, Service::now()).await? {
-        Begin::Run(run) => {
-            parts.extensions.insert(RequestNumber(Some(run)));
-        }
+    let run = match service.admin().begin(asked, Service::now()).await? {
+        Begin::Run(run) => run,
         Begin::Answered(answer) => return Ok(again(answer)),
         Begin::InProgress => {
             return Err(ApiError::conflict(
@@ -164,11 +163,14 @@ async fn once(
                 "A request with this idempotency key had another body.",
             ));
         }
-    }
+    };
+    parts.extensions.insert(RequestNumber(Some(run)));
     let response = next.run(Request::from_parts(parts, Body::from(body.clone()))).await;
     let (parts, told) = response.into_parts();
     let told = told.collect().await.map_err(|_unreadable| ApiError::unavailable())?.to_bytes();
-    let end = if parts.status.is_client_error() {
+    // Another run may have made the thing already: the number stays for further ones.
+    let is_again_in_conflict = run.is_again && parts.status == StatusCode::CONFLICT;
+    let end = if parts.status.is_client_error() && !is_again_in_conflict {
         End::Refused
     } else if makes_key || !parts.status.is_success() {
         End::Open
@@ -176,9 +178,13 @@ async fn once(
         let body = String::from_utf8_lossy(&told).into_owned();
         End::Answered(Answer { status: parts.status.as_u16(), body })
     };
-    if let Err(error) = service.admin().finish(asked, end, Service::now()).await {
-        // It is done all the same.
-        tracing::warn!(error = &error as &dyn std::error::Error, "an answer was not kept");
+    match service.admin().finish(asked, run, end, Service::now()).await {
+        // Another run of the request has its place, or gave its answer.
+        Ok(()) | Err(AdminError::Changed) => {}
+        Err(error) => {
+            // It is done all the same.
+            tracing::warn!(error = &error as &dyn std::error::Error, "an answer was not kept");
+        }
     }
     Ok(Response::from_parts(parts, Body::from(told)))
 }

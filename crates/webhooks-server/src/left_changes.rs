@@ -4,9 +4,8 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use webhooks_admin::{Actor, AdminError, AuditEntry, EndpointChange, Entry, ListQuery};
+use webhooks_admin::{AdminError, AuditEntry, EndpointChange, Entry, ListQuery};
 use webhooks_core::EndpointId;
-use webhooks_dispatch::clock::{Clock as _, SystemClock};
 use webhooks_registry::EndpointKey;
 
 use crate::catch_up::{is_registration, news_since};
@@ -26,16 +25,8 @@ const STEP: usize = 200;
 impl Service {
     /// Ends the changes that are left, in a task of its own, as long as the service is used.
     pub(crate) fn follow_changes(&self) {
-        let service = self.downgrade();
-        tokio::spawn(async move {
-            while let Some(service) = service.upgrade() {
-                if let Err(error) = service.end_left_changes().await {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "changes that are left are logged later");
-                }
-                drop(service);
-                SystemClock.sleep(PAUSE).await;
-            }
+        self.repeat(PAUSE, "changes that are left are logged later", |service| async move {
+            service.end_left_changes().await
         });
     }
 
@@ -60,11 +51,6 @@ impl Service {
         let version = |state: &Option<Value>| state.as_ref().map(|state| state["version"].clone());
         let is_changed = version(before) != version(&after);
         let states = is_changed.then(|| (before.clone(), after.clone()));
-        if found.is_none() {
-            // Its uid is free again.
-            let entries = self.admin().endpoints(application);
-            entries.delete_any(endpoint, &Actor::service(), Self::now()).await?;
-        }
         // The news first: if the process dies here, this is done again.
         if is_changed && is_application(application) && self.is_listened_to().await? {
             let key = EndpointKey::new(application.clone(), EndpointId::new(endpoint)?);
@@ -79,7 +65,13 @@ impl Service {
             }
             self.publish_news(events).await?;
         }
-        match self.admin().end_endpoint_change(change, states, Self::now()).await {
+        let (admin, now) = (self.admin(), Self::now());
+        let ended = match &found {
+            Some(_) => admin.end_endpoint_change(change, states, now).await,
+            // Its uid is free again.
+            None => admin.end_absent_endpoint_change(change, states, now).await,
+        };
+        match ended {
             // Another process was faster.
             Ok(()) | Err(AdminError::Changed) => Ok(()),
             Err(error) => Err(error.into()),

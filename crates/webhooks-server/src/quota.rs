@@ -74,23 +74,21 @@ impl Service {
         if self.take(tenant, wanted, most).is_ok() {
             return Ok(reserved(wanted));
         }
+        let rest = Duration::from_secs((day + 1) * DAY - now.as_unix_seconds());
         let mut fresh = HashSet::new();
         for id in ids {
             let found = self.engine().history().event(tenant.clone(), EventId::clone(id)).await?;
             if found.is_none() {
                 fresh.insert(*id);
             }
-            // The others need not be looked up.
+            // The others need not be looked up, whatever is released meanwhile.
             if fresh.len() as u64 > self.free(tenant, most) {
-                break;
+                return Err(ApiError::used_up(most, rest));
             }
         }
         match self.take(tenant, fresh.len() as u64, most) {
             Ok(()) => Ok(reserved(fresh.len() as u64)),
-            Err(Full) => {
-                let rest = Duration::from_secs((day + 1) * DAY - now.as_unix_seconds());
-                Err(ApiError::used_up(most, rest))
-            }
+            Err(Full) => Err(ApiError::used_up(most, rest)),
         }
     }
 

@@ -80,6 +80,8 @@ struct Inner {
     throttle: Throttle,
     overrides: Overrides,
     jobs: Arc<Semaphore>,
+    /// Held by the task that deletes applications.
+    deletions: tokio::sync::Mutex<()>,
     refused_keys: RefusedKeys,
     /// The places of requests in work.
     places: Arc<Semaphore>,
@@ -134,6 +136,7 @@ impl Service {
             throttle,
             overrides: Overrides::default(),
             jobs: Arc::new(Semaphore::new(JOBS)),
+            deletions: tokio::sync::Mutex::default(),
             refused_keys,
             places,
             refused_at: Mutex::default(),
@@ -202,9 +205,36 @@ impl Service {
         &self.0.overrides
     }
 
+    /// Repeats some work, with a pause after each time, in a task that ends with the service. `later` is logged
+    /// with a failure.
+    pub(crate) fn repeat<W, E>(
+        &self,
+        pause: Duration,
+        later: &'static str,
+        work: impl Fn(Self) -> W + Send + 'static,
+    ) where
+        W: Future<Output = Result<(), E>> + Send,
+        E: std::error::Error + Send + 'static,
+    {
+        let service = self.downgrade();
+        tokio::spawn(async move {
+            while let Some(service) = service.upgrade() {
+                if let Err(error) = work(service).await {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "{later}");
+                }
+                SystemClock.sleep(pause).await;
+            }
+        });
+    }
+
     /// Returns a handle that does not keep the service alive, for its tasks.
     pub(crate) fn downgrade(&self) -> WeakService {
         WeakService(Arc::downgrade(&self.0))
+    }
+
+    pub(crate) fn deletions(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.deletions
     }
 
     /// Returns the permit of a job of its own, if fewer run than may at once.

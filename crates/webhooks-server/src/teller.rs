@@ -10,6 +10,7 @@ use webhooks_admin::{Entry, Watermark};
 use webhooks_core::Timestamp;
 use webhooks_dispatch::clock::{Clock as _, MonotonicTime, SystemClock};
 
+use crate::catch_up::CatchUp;
 use crate::hint::Hint;
 use crate::operational_event::TellError;
 use crate::service::{Service, WeakService};
@@ -18,12 +19,12 @@ use crate::service::{Service, WeakService};
 const TICK: Duration = Duration::from_secs(1);
 
 /// The hints that are told at once.
-const BATCH: usize = 100;
+const BATCH: usize = 200;
 
-/// How often the watermark moves, and others are looked at.
+/// How often the watermark is written, even if it does not move, and others are looked at.
 const WATERMARK: Duration = Duration::from_secs(15);
 
-/// The time after which a process whose watermark has not moved counts as dead.
+/// The time after which a process whose watermark was not written counts as dead.
 const DEAD_AFTER: Duration = Duration::from_secs(90);
 
 /// The time by which a watermark lies back: for commits that take long, and for clocks of machines that
@@ -40,10 +41,22 @@ struct Teller {
     told_until: Option<Timestamp>,
     /// When the watermark was last written.
     written_at: MonotonicTime,
-    /// Whether the store has something that may not have been told.
+    /// Whether the store has something that may not have been told, and that the present catch-up may not find.
     is_behind: bool,
+    /// The catch-up under way.
+    present: Option<Present>,
     /// The time before which it does not try again.
     pause_until: MonotonicTime,
+}
+
+/// A catch-up under way, and what follows from its end.
+#[derive(Debug)]
+struct Present {
+    catch_up: CatchUp,
+    /// All that happened some time before this is told at the end.
+    begun: Timestamp,
+    /// The watermarks of dead processes that are not needed from the end on.
+    dead: Vec<Entry<Watermark>>,
 }
 
 impl Service {
@@ -55,6 +68,7 @@ impl Service {
             told_until: None,
             written_at: MonotonicTime::default(),
             is_behind: false,
+            present: None,
             pause_until: MonotonicTime::default(),
         };
         tokio::spawn(async move { while teller.step(&service, &mut hints).await {} });
@@ -65,9 +79,18 @@ impl Teller {
     /// Waits for hints, or a tick, and tells; returns whether the service goes on.
     async fn step(&mut self, service: &WeakService, hints: &mut Receiver<Hint>) -> bool {
         let mut arrived = Vec::with_capacity(BATCH);
-        tokio::select! {
-            _number = hints.recv_many(&mut arrived, BATCH) => {}
-            () = SystemClock.sleep(TICK) => {}
+        if self.present.is_some() && SystemClock.monotonic() >= self.pause_until {
+            // Hints come first: those for which there is no room would need another catch-up.
+            while arrived.len() < BATCH
+                && let Ok(hint) = hints.try_recv()
+            {
+                arrived.push(hint);
+            }
+        } else {
+            tokio::select! {
+                _number = hints.recv_many(&mut arrived, BATCH) => {}
+                () = SystemClock.sleep(TICK) => {}
+            }
         }
         let Some(service) = service.upgrade() else { return false };
         self.is_behind |= service.metrics().hints().take_missing();
@@ -86,7 +109,7 @@ impl Teller {
         true
     }
 
-    /// Tells what has arrived. `is_all` says whether nothing else had.
+    /// Tells what has arrived, and makes a step of the catch-up. `is_all` says whether nothing else had.
     async fn tell(
         &mut self,
         service: &Service,
@@ -98,7 +121,7 @@ impl Teller {
             if self.told_until.take().is_some() {
                 service.admin().delete_watermark(service.process(), now).await?;
             }
-            self.is_behind = false;
+            (self.is_behind, self.present) = (false, None);
             return Ok(());
         }
         let told_until = match self.told_until {
@@ -106,18 +129,50 @@ impl Teller {
             None => self.begin(service, now).await?,
         };
         service.tell(arrived).await?;
-        if self.is_behind {
-            service.catch_up(told_until).await?;
+        if self.is_behind && self.present.is_none() {
+            self.catch_up(service, (told_until, now), Vec::new()).await?;
             self.is_behind = false;
-            // Not further: more may have been missed meanwhile.
-            self.told_until = Some(told_until.max(now.saturating_sub(LAG)));
         }
+        self.go_on(service).await?;
         let now = SystemClock.clocks();
-        if is_all && now.monotonic.saturating_since(self.written_at) >= WATERMARK {
-            adopt(service).await?;
+        if now.monotonic.saturating_since(self.written_at) >= WATERMARK {
+            // What is left is found after the present catch-up.
+            if self.present.is_none() {
+                self.adopt(service).await?;
+            }
             // Something that was missed since is told from the place where the watermark is now.
-            if !self.is_behind {
-                self.write(service, now.wall.saturating_sub(LAG)).await?;
+            let is_told = is_all && !self.is_behind && self.present.is_none();
+            let until = is_told.then(|| now.wall.saturating_sub(LAG));
+            // It says that this process lives, too.
+            self.write(service, until).await?;
+        }
+        Ok(())
+    }
+
+    /// Begins a catch-up since a time, now.
+    async fn catch_up(
+        &mut self,
+        service: &Service,
+        (since, now): (Timestamp, Timestamp),
+        dead: Vec<Entry<Watermark>>,
+    ) -> Result<(), TellError> {
+        let catch_up = service.begin_catch_up(since).await?;
+        self.present = Some(Present { catch_up, begun: now, dead });
+        Ok(())
+    }
+
+    /// Makes the next step of the catch-up, if there is one.
+    async fn go_on(&mut self, service: &Service) -> Result<(), TellError> {
+        let is_over = match &mut self.present {
+            Some(present) => service.go_on(&mut present.catch_up).await?,
+            None => false,
+        };
+        if is_over && let Some(Present { begun, dead, .. }) = self.present.take() {
+            // Not further: more may have been missed meanwhile.
+            self.told_until = self.told_until.max(Some(begun.saturating_sub(LAG)));
+            for watermark in dead {
+                // It stays if the process lives, and has moved it.
+                service.admin().delete_dead_watermark(&watermark, Service::now()).await?;
             }
         }
         Ok(())
@@ -135,31 +190,36 @@ impl Teller {
         Ok(first.unwrap_or(now))
     }
 
-    async fn write(&mut self, service: &Service, until: Timestamp) -> Result<(), TellError> {
-        let told_until = self.told_until.map_or(until, |told_until| told_until.max(until));
+    /// Writes the watermark: at this time if that is later, and otherwise where it is.
+    async fn write(
+        &mut self,
+        service: &Service,
+        until: Option<Timestamp>,
+    ) -> Result<(), TellError> {
+        let Some(told_until) = self.told_until.max(until) else { return Ok(()) };
         let process = service.process();
         service.admin().move_watermark(process, told_until, Service::now()).await?;
         self.told_until = Some(told_until);
         self.written_at = SystemClock.monotonic();
         Ok(())
     }
-}
 
-/// Tells what processes have left that are dead.
-async fn adopt(service: &Service) -> Result<(), TellError> {
-    let now = Service::now();
-    let is_dead = |entry: &Entry<Watermark>| {
-        let is_silent = now.saturating_since(entry.updated_at) > DEAD_AFTER;
-        is_silent && entry.id != service.process()
-    };
-    let found = service.admin().watermarks(now).await?;
-    let dead: Vec<Entry<Watermark>> = found.into_iter().filter(is_dead).collect();
-    let Some(first) = dead.iter().map(|entry| entry.value.told_until).min() else {
-        return Ok(());
-    };
-    service.catch_up(first).await?;
-    for entry in dead {
-        service.admin().delete_watermark(&entry.id, now).await?;
+    /// Begins to tell what processes have left that are dead.
+    async fn adopt(&mut self, service: &Service) -> Result<(), TellError> {
+        let now = Service::now();
+        let is_dead = |entry: &Entry<Watermark>| {
+            let is_silent = now.saturating_since(entry.updated_at) > DEAD_AFTER;
+            is_silent && entry.id != service.process()
+        };
+        let found = service.admin().watermarks(now).await?;
+        let dead: Vec<Entry<Watermark>> = found.into_iter().filter(is_dead).collect();
+        let Some(first) = dead.iter().map(|entry| entry.value.told_until).min() else {
+            return Ok(());
+        };
+        // It tells what this process has missed, too: its own watermark moves at the end.
+        let since = self.told_until.map_or(first, |told_until| told_until.min(first));
+        self.catch_up(service, (since, now), dead).await?;
+        self.is_behind = false;
+        Ok(())
     }
-    Ok(())
 }

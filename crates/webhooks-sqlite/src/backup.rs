@@ -9,6 +9,10 @@ use thiserror::Error;
 
 use crate::{OpenError, connection, file, migrate};
 
+/// The ends of the names of SQLite's own files beside a database. SQLite applies the first two to whatever file has
+/// the name of the database.
+const BESIDE: [&str; 3] = ["-wal", "-journal", "-shm"];
+
 /// The tables that every store has.
 const TABLES: [&str; 3] = ["deliveries", "endpoints", "events"];
 
@@ -22,8 +26,8 @@ pub enum Existing {
     Replace,
 }
 
-/// The reason why a copy was not made. The file that was in its place is unchanged, unless the reason is
-/// [`Write`](Self::Write).
+/// The reason why a copy was not made. The file that was in its place is unchanged, and so are SQLite's files beside
+/// it, unless the reason is [`Write`](Self::Write).
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BackupError {
@@ -41,10 +45,10 @@ pub enum BackupError {
         /// The first damage, as SQLite describes it.
         why: String,
     },
-    /// There is a file in the place of the copy.
+    /// There is a file in the place of the copy, or the log of one.
     #[error("{path:?} exists already")]
     Exists {
-        /// The place of the copy.
+        /// The file that is there.
         path: PathBuf,
     },
     /// The place of the copy is in use by a store, or is the file that is copied.
@@ -92,14 +96,21 @@ pub enum BackupError {
 /// Copies the file of a store, which this or another process may have open, and returns the bytes of the copy.
 ///
 /// The copy has everything that was accepted before the call, and is one state of the store. It is one file,
-/// which only its owner can read, and it is on disk when the call returns. Until then, `to` is what it was: a copy
-/// that is cut off leaves a file `<to>.part`, which the next one overwrites. Secrets are encrypted in the copy as
-/// they are in the store.
+/// which only its owner can read, and it is on disk when the call returns. Secrets are encrypted in the copy as they
+/// are in the store.
+///
+/// `to` has its old content or the whole copy, at every time. A copy that is cut off leaves a file `<to>.part`, which
+/// the next one overwrites. If the file `to` is a database with a log, the log is deleted once the copy is on disk,
+/// just before the copy gets its name. A call that is cut off between these two leaves the old database without
+/// its latest changes, and the whole copy in `<to>.part`; call it again.
+///
+/// A copy that replaces a file locks it as a store does, and leaves the file `<to>-lock`.
 ///
 /// The call blocks, and a store that is in use writes its log without checkpoints as long as it runs.
 ///
 /// # Errors
-/// [`BackupError`] when `path` is not the file of a store, `to` exists and is to be kept, or `to` is in use.
+/// [`BackupError`] when `path` is not the file of a store, `to` or a log beside it exists and is to be kept, or `to`
+/// is in use.
 ///
 /// # Example
 /// ```
@@ -120,17 +131,21 @@ pub enum BackupError {
 pub fn backup(path: &Path, to: &Path, existing: Existing) -> Result<u64, BackupError> {
     let source = open(path)?;
     let to = place(to, existing)?;
-    let is_same = path.canonicalize().is_ok_and(|path| path == to);
-    if is_same || is_locked(&to) {
+    if path.canonicalize().is_ok_and(|path| path == to) {
         return Err(BackupError::InUse { path: to });
     }
-    let part = copy(&source, path, &to)?;
-    part.finish(&to)
+    // A copy that is new has no lock file beside it: it must not be there when the copy gets its name.
+    let _lock = match existing {
+        Existing::Replace => Some(lock(&to)?),
+        Existing::Keep if is_locked(&to) => return Err(BackupError::InUse { path: to }),
+        Existing::Keep => None,
+    };
+    copy(&source, path, &to)?.finish(&to, existing)
 }
 
 /// Copies a backup to the place of a store, after a check of the whole backup, and returns the bytes of the copy.
 ///
-/// No store may be open in `path`. As for [`backup`], `path` is what it was until the copy is on disk.
+/// No store may be open in `path`. As for [`backup`], the old store and its log are whole until the copy is on disk.
 ///
 /// # Errors
 /// [`BackupError`] when `from` is damaged or not the file of a store, `path` exists and is to be kept, or a store
@@ -139,30 +154,11 @@ pub fn restore(from: &Path, path: &Path, existing: Existing) -> Result<u64, Back
     let source = open(from)?;
     check(&source, from)?;
     let path = place(path, existing)?;
-    let old_log = beside(&path, "-wal");
-    // SQLite would write the rest of another database over the copy.
-    if existing == Existing::Keep && old_log.exists() {
-        return Err(BackupError::Exists { path: old_log });
-    }
     if from.canonicalize().is_ok_and(|from| from == path) {
         return Err(BackupError::InUse { path });
     }
-    // No store opens the file meanwhile.
-    let _lock = file::lock(&path).map_err(|error| match error {
-        OpenError::Lock { path, source } => BackupError::Write { path, source },
-        _ => BackupError::InUse { path: path.clone() },
-    })?;
-    let part = copy(&source, from, &path)?;
-    // After the copy: until here, the old store is whole.
-    for old in [old_log, beside(&path, "-shm")] {
-        match fs::remove_file(&old) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(BackupError::Write { path: old, source });
-            }
-            _ => {}
-        }
-    }
-    part.finish(&path)
+    let _lock = lock(&path)?;
+    copy(&source, from, &path)?.finish(&path, existing)
 }
 
 /// Opens the file of a store to read it.
@@ -206,7 +202,7 @@ fn check(source: &Connection, path: &Path) -> Result<(), BackupError> {
     Err(BackupError::Damaged { path: path.to_owned(), why })
 }
 
-/// Returns the canonical path of a copy.
+/// Returns the canonical path of a copy, if what is there may be replaced.
 fn place(to: &Path, existing: Existing) -> Result<PathBuf, BackupError> {
     let failed = |source| BackupError::Write { path: to.to_owned(), source };
     let path = if to.exists() {
@@ -224,7 +220,24 @@ fn place(to: &Path, existing: Existing) -> Result<PathBuf, BackupError> {
     if path.is_dir() {
         return Err(failed(io::ErrorKind::IsADirectory.into()));
     }
+    if existing == Existing::Keep {
+        refuse_logs(&path)?;
+    }
     Ok(path)
+}
+
+/// Refuses a place beside which the log of another database is: SQLite would apply it to the copy.
+fn refuse_logs(path: &Path) -> Result<(), BackupError> {
+    let mut logs = BESIDE[..2].iter().map(|end| beside(path, end));
+    logs.find(|log| log.exists()).map_or(Ok(()), |path| Err(BackupError::Exists { path }))
+}
+
+/// Locks the place of a copy: no store opens it meanwhile.
+fn lock(path: &Path) -> Result<File, BackupError> {
+    file::lock(path).map_err(|error| match error {
+        OpenError::Lock { path, source } => BackupError::Write { path, source },
+        _ => BackupError::InUse { path: path.to_owned() },
+    })
 }
 
 /// Returns whether a store has this file open. No lock file is made.
@@ -256,6 +269,10 @@ fn copy(source: &Connection, from: &Path, to: &Path) -> Result<Part, BackupError
         Err(TryLockError::WouldBlock) => return Err(BackupError::Busy { path }),
         Err(TryLockError::Error(source)) => return Err(failed(source)),
     }
+    // Another process has finished its copy since this file was opened: it has its name, and must stay whole.
+    if !is_at(&file, &path).map_err(failed)? {
+        return Err(BackupError::Busy { path });
+    }
     // The rest of a copy that was cut off. SQLite accepts an empty file.
     file.set_len(0).map_err(failed)?;
     let Some(name) = path.to_str() else {
@@ -275,20 +292,97 @@ fn copy(source: &Connection, from: &Path, to: &Path) -> Result<Part, BackupError
 }
 
 impl Part {
-    /// Gives the copy its name, once it is on disk.
-    fn finish(self, to: &Path) -> Result<u64, BackupError> {
+    /// Gives the copy its name, and returns its bytes. What is in its place is whole until the copy is on disk.
+    fn finish(self, to: &Path, existing: Existing) -> Result<u64, BackupError> {
         let Self { path, file } = self;
-        let finish = || {
-            file.sync_all()?;
-            let bytes = file.metadata()?.len();
-            fs::rename(&path, to)?;
-            // The new name is on disk once its folder is.
-            #[cfg(unix)]
-            if let Some(folder) = to.parent() {
-                File::open(folder)?.sync_all()?;
-            }
-            Ok(bytes)
-        };
-        finish().map_err(|source| BackupError::Write { path: to.to_owned(), source })
+        let failed = |source| BackupError::Write { path: to.to_owned(), source };
+        file.sync_all().and_then(|()| sync_folder(to)).map_err(failed)?;
+        let bytes = file.metadata().map_err(failed)?.len();
+        if existing == Existing::Keep && to.exists() {
+            // The next copy would overwrite it, too.
+            let _still_there = fs::remove_file(&path);
+            return Err(BackupError::Exists { path: to.to_owned() });
+        }
+        remove_beside(to)?;
+        fs::rename(&path, to).and_then(|()| sync_folder(to)).map_err(failed)?;
+        Ok(bytes)
+    }
+}
+
+/// Removes SQLite's files beside a file, and returns when they are gone from the disk: a log that came back after a
+/// loss of power would be applied to the copy.
+fn remove_beside(path: &Path) -> Result<(), BackupError> {
+    let mut is_removed = false;
+    for old in BESIDE.map(|end| beside(path, end)) {
+        match fs::remove_file(&old) {
+            Ok(()) => is_removed = true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(BackupError::Write { path: old, source }),
+        }
+    }
+    if is_removed {
+        let failed = |source| BackupError::Write { path: path.to_owned(), source };
+        sync_folder(path).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Writes the names in the folder of a file to disk.
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Returns whether an open file still has this name.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let opened = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(found) => Ok((found.dev(), found.ino()) == (opened.dev(), opened.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> io::Result<bool> {
+    Ok(true)
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_got_another_name_is_no_longer_at_its_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let (part, to) = (folder.path().join("w.db.part"), folder.path().join("w.db"));
+        let file = File::create(&part).unwrap();
+        assert!(is_at(&file, &part).unwrap());
+        fs::rename(&part, &to).unwrap();
+        assert!(!is_at(&file, &part).unwrap(), "there is none");
+        File::create(&part).unwrap();
+        assert!(!is_at(&file, &part).unwrap(), "there is another");
+    }
+
+    #[test]
+    fn files_of_another_database_are_gone_before_the_copy_has_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("w.db");
+        for end in BESIDE {
+            fs::write(beside(&to, end), "old").unwrap();
+        }
+        assert!(matches!(refuse_logs(&to), Err(BackupError::Exists { .. })));
+        remove_beside(&to).unwrap();
+        assert!(refuse_logs(&to).is_ok());
+        assert_eq!(folder.path().read_dir().unwrap().count(), 0);
     }
 }

@@ -33,6 +33,9 @@ use crate::life::wait;
 const OLD: usize = 1_000;
 const NEW: usize = 5;
 
+/// More messages than are told in one step.
+const MANY: usize = 250;
+
 /// A store that counts the entries of the history that are read.
 struct Counted<S> {
     inner: S,
@@ -133,7 +136,7 @@ async fn fail(store: &impl Store, tenant: &TenantId, (name, count): (&str, usize
 /// Goal: the work of a start is bounded by what is new, however much has failed before. Method: a thousand
 /// messages failed before the watermark of a process that is gone, and five after it. A service that starts
 /// must tell of the five, and read only a few entries of the history for each.
-async fn check<S: Store + Clone>(store: S, records: impl RecordStore)
+async fn check<S: Store + Clone>(store: S, records: impl RecordStore, new: usize)
 where
     Counted<S>: Store,
 {
@@ -145,7 +148,7 @@ where
     register(&store, &operational, &receiver.url(), ago(120)).await;
     register(&store, &shop, "http://127.0.0.1:9/", ago(120)).await;
     fail(&store, &shop, ("old", OLD), ago(60)).await;
-    fail(&store, &shop, ("new", NEW), ago(10)).await;
+    fail(&store, &shop, ("new", new), ago(10)).await;
     let admin = Admin::new(records);
     admin.add_watermark("task_gone", ago(20), ago(20)).await.unwrap();
     let (read, metrics) = (Arc::<AtomicUsize>::default(), Metrics::default());
@@ -155,7 +158,7 @@ where
     let worker = engine.start();
     let service = Service::new(engine, admin, ServiceSettings::default(), metrics);
     let _router = service.router();
-    wait(async || receiver.received().len() >= NEW).await;
+    wait(async || receiver.received().len() >= new).await;
     worker.shutdown(Duration::from_secs(30)).await;
     let received = receiver.received();
     let told: Vec<Value> =
@@ -164,9 +167,9 @@ where
         assert_eq!(one["payload"]["type"], "message.attempt.exhausted", "{one}");
         assert!(one["payload"]["data"]["msgId"].as_str().unwrap().starts_with("new-"), "{one}");
     }
-    assert_eq!(told.len(), NEW);
+    assert_eq!(told.len(), new);
     let read = read.load(Ordering::Relaxed);
-    assert!(read < 20 * NEW, "{read} entries were read for {NEW} that are new");
+    assert!(read < 20 * new, "{read} entries were read for {new} that are new");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -174,12 +177,38 @@ async fn a_start_over_a_file_reads_what_is_new() {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(folder.path().join("service.db")).await.unwrap();
     let records = SqliteRecordStore::new(store.clone()).await.unwrap();
-    check(store, records).await;
+    check(store, records, NEW).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_tells_all_that_is_new_in_several_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(folder.path().join("service.db")).await.unwrap();
+    let records = SqliteRecordStore::new(store.clone()).await.unwrap();
+    check(store, records, MANY).await;
+}
+
+#[tokio::test]
+async fn the_watermark_of_a_process_that_lives_after_all_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(folder.path().join("service.db")).await.unwrap();
+    let admin = Admin::new(SqliteRecordStore::new(store).await.unwrap());
+    let now = Timestamp::now();
+    admin.add_watermark("task_slow", now, now).await.unwrap();
+    let read = admin.watermarks(now).await.unwrap().remove(0);
+    // It lives, and its watermark is where it was.
+    admin.move_watermark("task_slow", now, now).await.unwrap();
+    assert!(!admin.delete_dead_watermark(&read, now).await.unwrap());
+    let read = admin.watermarks(now).await.unwrap().remove(0);
+    assert_eq!((read.id.as_str(), read.value.told_until), ("task_slow", now));
+    assert!(admin.delete_dead_watermark(&read, now).await.unwrap());
+    assert!(admin.watermarks(now).await.unwrap().is_empty());
+    assert!(!admin.delete_dead_watermark(&read, now).await.unwrap(), "it is gone");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_over_a_database_reads_what_is_new() {
     let store = PostgresStore::open(&Cluster::shared().database().await).await.unwrap();
     let records = PostgresRecordStore::new(&store).await.unwrap();
-    check(store, records).await;
+    check(store, records, NEW).await;
 }

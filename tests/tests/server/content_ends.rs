@@ -76,6 +76,15 @@ mod behaviour {
         let mut both = message("no", "payloadRetentionPeriod", json!(1));
         both["payloadRetentionHours"] = json!(1);
         assert_eq!(running.ask("POST", &messages, both).await.0, 422);
+        // It could never be delivered.
+        let mut late = message("no", "payloadRetentionHours", json!(1));
+        late["deliverAt"] = json!((Timestamp::now() + Duration::from_secs(7_200)).to_string());
+        for path in [&*messages, "/api/v1/msg/broadcast"] {
+            let (status, answer) = running.ask("POST", path, late.clone()).await;
+            assert_eq!((status, &answer["detail"][0]["loc"][1]), (422, &json!("deliverAt")));
+        }
+        late["payloadRetentionHours"] = json!(3);
+        assert_eq!(running.ask("POST", &messages, late).await.0, 202);
     }
 
     pub(super) async fn a_payload_is_deleted_at_its_end_and_the_message_stays(running: Running) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use webhooks_admin::{Actor, EndpointChange, EndpointEntry, IdKind};
+use webhooks_admin::{Actor, AdminError, EndpointChange, EndpointEntry, IdKind};
 use webhooks_core::{TenantId, Timestamp};
 use webhooks_dispatch::{BoxedStore, Endpoints};
 use webhooks_http::HttpTransport;
@@ -15,6 +15,8 @@ use crate::running::Running;
 
 on_each_store! {
     a_change_that_was_left_has_its_row;
+    a_refused_change_leaves_no_note;
+    an_entry_goes_with_the_end_of_its_change;
 }
 
 /// The key with which the process was asked that is gone.
@@ -148,5 +150,67 @@ mod behaviour {
         })
         .await;
         assert!(!is_told("endpoint.created", &reserved));
+    }
+
+    /// Goal: a change that the engine refuses leaves no note, from which another process would write a row.
+    pub(super) async fn a_refused_change_leaves_no_note(running: Running) {
+        running.add_app("shop").await;
+        let path = "/api/v1/app/shop/endpoint";
+        let good = json!({ "url": "http://127.0.0.1:9999/", "uid": "crm" });
+        let (status, answer) = running.ask("POST", path, good).await;
+        assert_eq!(status, 201, "{answer}");
+        let rows = async || {
+            let (status, log) = running.get("/api/v1/audit-log?limit=250").await;
+            assert_eq!(status, 200, "{log}");
+            log["data"].as_array().unwrap().len()
+        };
+        let before = rows().await;
+        let (crm, headers) = (format!("{path}/crm"), format!("{path}/crm/headers"));
+        let bad = json!({ "url": "http://10.0.0.1/" });
+        for (method, path, body) in [
+            ("PATCH", crm.as_str(), bad.clone()),
+            ("PUT", crm.as_str(), bad.clone()),
+            ("PATCH", headers.as_str(), json!({ "headers": { "a b": "c" } })),
+            ("PUT", headers.as_str(), json!({ "headers": { "a b": "c" } })),
+        ] {
+            let (status, answer) = running.ask(method, path, body).await;
+            assert_eq!(status, 422, "{method} {path}: {answer}");
+        }
+        assert_eq!(rows().await, before);
+        // A new one has its entry before it is refused, and not after it.
+        let (status, answer) = running.ask("POST", path, bad).await;
+        assert_eq!(status, 422, "{answer}");
+        let taken = json!({ "url": "http://127.0.0.1:9999/", "uid": "crm" });
+        assert_eq!(running.ask("POST", path, taken).await.0, 409);
+        let (admin, now) = (running.service.admin(), Timestamp::now());
+        let left = admin.left_endpoint_changes(now, now).await.unwrap();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    /// Goal: of a request and another process that takes it for dead, one ends the change, and the entry goes if
+    /// it is the other process alone.
+    pub(super) async fn an_entry_goes_with_the_end_of_its_change(running: Running) {
+        let tenant = TenantId::new(&running.add_app("shop").await).unwrap();
+        let endpoints = running.service.engine().endpoints().tenant(tenant.clone());
+        let left = Left { running: &running, tenant: tenant.clone(), endpoints };
+        let (admin, now) = (running.service.admin(), Timestamp::now());
+        for is_request_first in [true, false] {
+            let id = left.add(&format!("crm-{is_request_first}"), false).await;
+            let (who, application) = (WHO.to_owned(), tenant.clone());
+            let endpoint = id.clone();
+            let change = EndpointChange { who, from: None, application, endpoint, before: None };
+            let change = admin.begin_endpoint_change(change, now).await.unwrap();
+            if is_request_first {
+                admin.end_endpoint_change(&change, None, now).await.unwrap();
+                let ended = admin.end_absent_endpoint_change(&change, None, now).await;
+                assert!(matches!(ended, Err(AdminError::Changed)), "{ended:?}");
+            } else {
+                admin.end_absent_endpoint_change(&change, None, now).await.unwrap();
+                let ended = admin.end_endpoint_change(&change, None, now).await;
+                assert!(matches!(ended, Err(AdminError::Changed)), "{ended:?}");
+            }
+            let entry = admin.endpoints(&tenant).look_up(&id, now).await.unwrap();
+            assert_eq!(entry.is_some(), is_request_first);
+        }
     }
 }

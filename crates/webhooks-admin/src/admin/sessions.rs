@@ -9,8 +9,11 @@ use crate::collection::{AdminError, audit_row};
 use crate::idempotency::hex;
 use crate::one_time_token::OneTimeToken;
 use crate::public_id::IdKind;
-use crate::record::{RecordChange, RecordError, RecordName};
+use crate::record::{RecordChange, RecordName};
 use crate::resource::{Entry, Resource as _};
+
+/// The tries of an exchange while others change its token or its session.
+const TRIES: u32 = 5;
 
 impl Admin {
     /// Adds a one-time token with this hash, for one more session like the one with the id `session`.
@@ -42,6 +45,23 @@ impl Admin {
         actor: Actor,
         now: Timestamp,
     ) -> Result<Option<Entry<ApiKey>>, AdminError> {
+        for _ in 0..TRIES {
+            match self.exchange_once(hash, new, &actor, now).await {
+                // Somebody used the session or the token, or ended the session, at the same time.
+                Err(AdminError::Changed) => {}
+                exchanged => return exchanged,
+            }
+        }
+        Err(AdminError::Changed)
+    }
+
+    async fn exchange_once(
+        &self,
+        hash: &ApiKeyHash,
+        new: ApiKeyHash,
+        actor: &Actor,
+        now: Timestamp,
+    ) -> Result<Option<Entry<ApiKey>>, AdminError> {
         let (keys, tokens) = (self.keys(), self.one_time_tokens());
         let name = RecordName::Key(hex(hash.as_bytes()));
         let Some(mut token) = tokens.find(name, now).await? else { return Ok(None) };
@@ -56,18 +76,17 @@ impl Admin {
         let key = ApiKey { expires_at: session.value.expires_at, ..key };
         let opened = Entry::new(IdKind::ApiKey.generate(), key, now);
         token.value.is_used = true;
-        let actor = Actor { who: session.id, ..actor };
+        let actor = Actor { who: session.id.clone(), ..actor.clone() };
         let states = (None, Some(opened.value.shown()?));
         let changes = vec![
-            // The version of the token lets only one of several requests at once get a session.
+            // The version of the token lets only one of several requests at once get a session, and that of
+            // the session none once it is ended.
             RecordChange::Replace(tokens.record_after(&token, now)?),
+            RecordChange::Replace(keys.record_after(&session, now)?),
             RecordChange::Insert(keys.record(&opened)?),
             audit_row(&actor, (ApiKey::KIND.as_str(), "", &opened.id), states, now)?,
         ];
-        match self.records.write(changes, now).await {
-            Ok(()) => Ok(Some(opened)),
-            Err(RecordError::Changed { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        self.records.write(changes, now).await?;
+        Ok(Some(opened))
     }
 }

@@ -109,6 +109,37 @@ fn what_is_there_is_not_overwritten() {
     assert!(apps.contains("Before") && !apps.contains("After"), "{apps}");
 }
 
+/// Goal: a copy does not get the log of the database whose place it takes. Method: a service on the first copy is
+/// killed, which leaves its log; the copy that replaces it is restored, which checks it, and asked for what it has.
+#[test]
+fn the_log_of_the_file_before_does_not_reach_a_backup() {
+    let mut place = Place::new();
+    let served = place.serve(&[]);
+    place.run(&["app", "create", "Before"]).ok();
+    place.run(&["backup", "copy.db"]).ok();
+    let other = place.serve(&["--database", "copy.db"]);
+    place.run(&["app", "create", "Other"]).ok();
+    place
+        .run(&["backup", "copy.db", "--database", "webhooks.db", "--force"])
+        .failed(6, &["in use"]);
+    drop(other);
+    assert!(place.path("copy.db-wal").exists());
+    place.run(&["app", "create", "After", "--server", &served.url]).ok();
+    place.run(&["backup", "copy.db", "--force"]).ok();
+    assert!(!place.path("copy.db-wal").exists() && !place.path("copy.db.part").exists());
+    place.run(&["restore", "copy.db", "--database", "new.db"]).ok();
+    let restored = place.serve(&["--database", "new.db"]);
+    let apps = place.run(&["app", "list", "--server", &restored.url]).ok();
+    assert!(apps.contains("Before") && apps.contains("After"), "{apps}");
+    assert!(!apps.contains("Other"), "{apps}");
+    // A log alone is not removed unasked.
+    place.write("next.db-wal", "the log of a database that is gone");
+    place.run(&["backup", "next.db"]).failed(6, &["next.db-wal\" exists already", "--force"]);
+    assert!(!place.path("next.db").exists());
+    place.run(&["backup", "next.db", "--force"]).ok();
+    assert!(!place.path("next.db-wal").exists());
+}
+
 #[test]
 fn a_backup_is_checked_before_it_is_restored() {
     let mut place = Place::new();

@@ -60,6 +60,13 @@ pub async fn troubles_are_the_attempts_that_failed_or_followed_another(store: im
     assert_eq!(shown(&found), [(3, 1, true), (5, 2, false), (10, 2, false)]);
     assert_eq!((found[0].attempts, found[0].attempts_before_replay), (2, 1));
     assert_eq!(troubles(&store, since(11)).await, []);
+    // The first attempt of one that is replayed after it succeeded is none, neither before the second nor after it.
+    assert_eq!(replay(&store, Replay::Delivery(well.claim.delivery), 12).await, 1);
+    let first: [(u64, u32, bool); 4] = [(2, 1, true), (3, 1, true), (5, 2, false), (10, 2, false)];
+    assert_eq!(shown(&troubles(&store, since(0)).await), first);
+    let replayed = claim(&store, at(12)).await.remove(0);
+    attempt(&store, &replayed, Outcome::Delivered, 12).await;
+    assert_eq!(shown(&troubles(&store, since(0)).await), [&first[..], &[(12, 2, false)]].concat());
 }
 
 pub async fn troubles_come_in_pages_by_their_time(store: impl AnyStore) {

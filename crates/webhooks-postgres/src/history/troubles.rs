@@ -19,12 +19,12 @@ const TROUBLES: &str = "
     FROM (
         (SELECT delivery, number, event_at, started_at, duration_us, error IS NOT NULL AS has_failed
          FROM webhooks.earlier_attempts
-         WHERE (started_at, delivery, number) > ($1, $2, $3)
+         WHERE (number > 1 OR error IS NOT NULL) AND (started_at, delivery, number) > ($1, $2, $3)
          ORDER BY started_at, delivery, number LIMIT $4)
         UNION ALL
         (SELECT id, attempts, event_at, started_at, duration_us, error IS NOT NULL
          FROM webhooks.ended_deliveries
-         WHERE (status = 'failed' OR attempts > 1) AND (started_at, id, attempts) > ($1, $2, $3)
+         WHERE (attempts > 1 OR error IS NOT NULL) AND (started_at, id, attempts) > ($1, $2, $3)
          ORDER BY started_at, id, attempts LIMIT $4)
     ) r
     CROSS JOIN LATERAL (

@@ -4,12 +4,17 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::StatusCode;
-use webhooks_admin::{Action, Actor, AdminError, Collection, EndpointEntry, IdKind, Resource as _};
-use webhooks_registry::{Endpoint, EndpointError, EndpointQuery, EndpointState};
+use webhooks_admin::{
+    Action, Actor, AdminError, Collection, EndpointChange, EndpointEntry, Entry, IdKind,
+    Resource as _,
+};
+use webhooks_registry::{
+    Endpoint, EndpointError, EndpointQuery, EndpointState, EndpointStoreError,
+};
 
 use super::endpoint_in::{EndpointIn, EndpointOut, EndpointPatch, check_paused};
 use crate::auth::Caller;
-use crate::endpoint_log::{begin, log};
+use crate::endpoint_log::{begin, log, noted, take_back};
 use crate::error::ApiError;
 use crate::extract::{Body, Params, Patch, Path};
 use crate::find::{App, AppEndpoint};
@@ -85,7 +90,8 @@ pub(crate) async fn add(
     input.check()?;
     let endpoint = input.endpoint()?;
     let id = number.id(IdKind::Endpoint);
-    let (actor, now) = (caller.actor(), Service::now());
+    let (actor, is_keyed) = (caller.actor(), number.number().is_some());
+    let new = New { service, app, id: &id, uid: input.uid.as_ref(), actor: &actor, is_keyed };
     // A process that was killed may have registered it.
     let is_there = number.is_again() && service.endpoints(app).get(&id).await?.is_some();
     let change = if is_there {
@@ -93,21 +99,19 @@ pub(crate) async fn add(
         None
     } else {
         check_number(service, app).await?;
-        let change = begin(service, app, actor.clone(), (&id, None)).await?;
-        let entry = EndpointEntry { uid: input.uid.clone() };
-        // The entry first: it keeps the uid for this endpoint.
-        reserve(service, app, &id, entry, &actor).await?;
-        if let Err(error) = service.endpoints(app).create(&id, endpoint).await {
-            forget(service, app, &id, &actor).await?;
-            return Err(error.into());
-        }
-        Some(change)
+        new.make(endpoint).await?
     };
     // Its application may have been deleted meanwhile, which did not see it.
     if let Some(entry) = &app.entry
-        && let Err(error) = service.admin().applications().get(&entry.id, now).await
+        && let Err(error) = service.admin().applications().get(&entry.id, Service::now()).await
     {
-        forget(service, app, &id, &actor).await?;
+        // While its application is there, an endpoint that another run may have made stays.
+        if !is_keyed || matches!(error, AdminError::NotFound(_)) {
+            new.forget().await?;
+            if let Some(change) = &change {
+                take_back(service, change).await;
+            }
+        }
         return Err(error.into());
     }
     if input.delivery.paused == Some(true) {
@@ -115,8 +119,13 @@ pub(crate) async fn add(
     }
     let registration = service.endpoints(app).get(&id).await?;
     let registration = registration.ok_or_else(|| ApiError::unknown("endpoint"))?;
-    if let Some(change) = &change {
-        log(service, change, (None, Some(&registration))).await?;
+    let is_own = match &change {
+        Some(change) => log(service, change, (None, Some(&registration))).await?,
+        None => false,
+    };
+    // Another process that took this request, or an earlier run of it, for dead may have deleted the entry.
+    if !is_own || is_keyed {
+        new.restore().await?;
     }
     Ok(EndpointOut::new(&registration, input.uid.clone()))
 }
@@ -132,40 +141,113 @@ async fn check_number(service: &Service, app: &App) -> Result<(), ApiError> {
     Err(ApiError::conflict(format!("The application has its {most} endpoints already.")))
 }
 
-/// Unregisters an endpoint, if it is registered, and deletes its entry after it.
-async fn forget(service: &Service, app: &App, id: &str, actor: &Actor) -> Result<(), ApiError> {
-    if service.endpoints(app).get(id).await?.is_some() {
-        service.endpoints(app).unregister(id).await?;
-    }
-    Ok(service.admin().endpoints(&app.tenant).delete_any(id, actor, Service::now()).await?)
+/// An endpoint that is to be made.
+struct New<'r> {
+    service: &'r Service,
+    app: &'r App,
+    id: &'r str,
+    uid: Option<&'r String>,
+    actor: &'r Actor,
+    /// Whether other runs of the request make it, too, under the same id.
+    is_keyed: bool,
 }
 
-/// Adds the entry of an endpoint. One of the same uid that a request left behind, which did not end, gives
-/// way. A young one may belong to a request that goes on.
-async fn reserve(
-    service: &Service,
-    app: &App,
-    id: &str,
-    entry: EndpointEntry,
-    actor: &Actor,
-) -> Result<(), ApiError> {
-    let (entries, now) = (service.admin().endpoints(&app.tenant), Service::now());
-    let added = entries.add(id.to_owned(), entry.clone(), actor, now).await;
-    if matches!(added, Err(AdminError::Exists { .. })) && entries.look_up(id, now).await?.is_some()
-    {
-        // A process that was killed added it.
-        return Ok(());
+impl New<'_> {
+    /// Makes it, and returns the note of that; `None` if another run of the request has made it.
+    async fn make(&self, endpoint: Endpoint) -> Result<Option<Entry<EndpointChange>>, ApiError> {
+        let endpoints = self.service.endpoints(self.app);
+        let change = self.begin().await?;
+        // The entry first: it keeps the uid for this endpoint.
+        self.reserve_for(&change).await?;
+        let error = match endpoints.create(self.id, endpoint).await {
+            Ok(()) => return Ok(Some(change)),
+            Err(error) => error,
+        };
+        let is_unclear = matches!(error, EndpointStoreError::Unavailable { .. });
+        if self.is_keyed && is_unclear {
+            // The next run goes on, or another process finds the note.
+            return Err(error.into());
+        }
+        if self.is_keyed && endpoints.get(self.id).await?.is_some() {
+            take_back(self.service, &change).await;
+            return Ok(None);
+        }
+        self.forget().await?;
+        take_back(self.service, &change).await;
+        Err(error.into())
     }
-    let (Err(AdminError::Exists { .. }), Some(uid)) = (&added, &entry.uid) else {
-        return Ok(added.map(drop)?);
-    };
-    let holder = entries.get(uid, now).await?;
-    let is_young = now.saturating_since(holder.created_at) < LONGEST_REQUEST;
-    if is_young || service.endpoints(app).get(&holder.id).await?.is_some() {
-        return Ok(added.map(drop)?);
+
+    async fn begin(&self) -> Result<Entry<EndpointChange>, ApiError> {
+        begin(self.service, self.app, self.actor.clone(), (self.id, None)).await
     }
-    entries.delete(&holder.id, actor, now).await?;
-    Ok(entries.add(id.to_owned(), entry, actor, now).await.map(drop)?)
+
+    /// Unregisters it, if it is registered, and deletes its entry after it.
+    async fn forget(&self) -> Result<(), ApiError> {
+        let endpoints = self.service.endpoints(self.app);
+        if endpoints.get(self.id).await?.is_some() {
+            endpoints.unregister(self.id).await?;
+        }
+        let entries = self.service.admin().endpoints(&self.app.tenant);
+        Ok(entries.delete_any(self.id, self.actor, Service::now()).await?)
+    }
+
+    /// Adds the entry, or takes the note back. The note stays as long as the entry may be there: another
+    /// process finds both.
+    async fn reserve_for(&self, change: &Entry<EndpointChange>) -> Result<(), ApiError> {
+        let reserved = self.reserve().await;
+        if reserved.is_err() {
+            let entries = self.service.admin().endpoints(&self.app.tenant);
+            if let Ok(None) = entries.look_up(self.id, Service::now()).await {
+                take_back(self.service, change).await;
+            }
+        }
+        reserved
+    }
+
+    /// Adds the entry. One of the same uid that a request left behind, which did not end, gives way. A young
+    /// one may belong to a request that goes on.
+    async fn reserve(&self) -> Result<(), ApiError> {
+        let Self { service, app, id, actor, .. } = *self;
+        let (entries, now) = (service.admin().endpoints(&app.tenant), Service::now());
+        let entry = EndpointEntry { uid: self.uid.cloned() };
+        let added = entries.add(id.to_owned(), entry.clone(), actor, now).await;
+        if matches!(added, Err(AdminError::Exists { .. }))
+            && entries.look_up(id, now).await?.is_some()
+        {
+            // Another run of the request added it.
+            return Ok(());
+        }
+        let (Err(AdminError::Exists { .. }), Some(uid)) = (&added, &entry.uid) else {
+            return Ok(added.map(drop)?);
+        };
+        let holder = entries.get(uid, now).await?;
+        let is_young = now.saturating_since(holder.created_at) < LONGEST_REQUEST;
+        if is_young || service.endpoints(app).get(&holder.id).await?.is_some() {
+            return Ok(added.map(drop)?);
+        }
+        entries.delete(&holder.id, actor, now).await?;
+        Ok(entries.add(id.to_owned(), entry, actor, now).await.map(drop)?)
+    }
+
+    /// Adds the entry again if it is gone, and writes the row that is missing then. If the uid is another's by
+    /// now, the endpoint is unregistered.
+    async fn restore(&self) -> Result<(), ApiError> {
+        let entries = self.service.admin().endpoints(&self.app.tenant);
+        if entries.look_up(self.id, Service::now()).await?.is_some() {
+            return Ok(());
+        }
+        // Somebody may have deleted it at once.
+        let found = self.service.endpoints(self.app).get(self.id).await?;
+        let registration = found.ok_or_else(|| ApiError::unknown("endpoint"))?;
+        let change = self.begin().await?;
+        if let Err(error) = self.reserve().await {
+            self.forget().await?;
+            take_back(self.service, &change).await;
+            return Err(error);
+        }
+        log(self.service, &change, (None, Some(&registration))).await?;
+        Ok(())
+    }
 }
 
 /// Returns an endpoint.
@@ -281,7 +363,8 @@ impl Change {
         }
         let endpoints = service.endpoints(&app);
         let begun = begin(service, &app, actor.clone(), (id, Some(&before))).await?;
-        let mut after = endpoints.update(id, None, apply).await?;
+        let updated = endpoints.update(id, None, apply).await;
+        let mut after = noted(service, &begun, updated).await?;
         if uid != old_uid {
             let renamed = |_| EndpointEntry { uid: uid.clone() };
             entries.change(id, &actor, now, renamed).await?;
@@ -330,7 +413,8 @@ pub(crate) async fn delete_found(
 ) -> Result<StatusCode, ApiError> {
     let (actor, id) = (caller.actor(), found.id().as_str());
     let change = begin(service, &found.app, actor.clone(), (id, Some(&found.registration))).await?;
-    service.endpoints(&found.app).unregister(id).await?;
+    let unregistered = service.endpoints(&found.app).unregister(id).await;
+    noted(service, &change, unregistered).await?;
     log(service, &change, (Some(&found.registration), None)).await?;
     let entries = service.admin().endpoints(&found.app.tenant);
     // Another process may have found the change, if this one was very slow.

@@ -12,7 +12,7 @@ use webhooks_registry::{Endpoint, EndpointError};
 
 use super::endpoint::EndpointPath;
 use crate::auth::Caller;
-use crate::endpoint_log::{begin, log};
+use crate::endpoint_log::{begin, log, noted};
 use crate::error::ApiError;
 use crate::extract::{Body, Path};
 use crate::find::AppEndpoint;
@@ -150,7 +150,8 @@ pub(super) async fn change(
     let AppEndpoint { app, registration: before, .. } = found;
     let id = before.id.as_str();
     let change = begin(service, &app, caller.actor(), (id, Some(&before))).await?;
-    let after = service.endpoints(&app).update(id, None, apply).await?;
+    let updated = service.endpoints(&app).update(id, None, apply).await;
+    let after = noted(service, &change, updated).await?;
     log(service, &change, (Some(&before), Some(&after))).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -11,7 +11,7 @@ use webhooks_admin::Action;
 use super::endpoint::EndpointPath;
 use super::endpoint_in::secret;
 use crate::auth::Caller;
-use crate::endpoint_log::{begin, log};
+use crate::endpoint_log::{begin, log, noted};
 use crate::error::ApiError;
 use crate::extract::{OptionalBody, Path};
 use crate::find::AppEndpoint;
@@ -101,7 +101,8 @@ pub(crate) async fn rotate_found(
     let (endpoints, id) = (service.endpoints(&found.app), found.id().as_str());
     let before = Some(&*found.registration);
     let change = begin(service, &found.app, caller.actor(), (id, before)).await?;
-    let new = endpoints.rotate_secret(id, new, grace).await?;
+    let rotated = endpoints.rotate_secret(id, new, grace).await;
+    let new = noted(service, &change, rotated).await?;
     if let Some(after) = endpoints.get(id).await? {
         log(service, &change, (before, Some(&*after))).await?;
     }

@@ -204,12 +204,17 @@ pub(crate) async fn create(
     let entry = match keys.add(id.clone(), key, &actor, now).await {
         // Its first text is lost, unless it was used.
         Err(AdminError::Exists { .. }) if number.is_again() => {
-            if keys.get(&id, now).await?.value.used_at.is_some() {
+            let before = keys.get(&id, now).await?;
+            if before.value.used_at.is_some() {
                 return Err(ApiError::conflict(
                     "A request with this idempotency key made a key, which is in use.",
                 ));
             }
-            keys.change(&id, &actor, now, |key| ApiKey { hash: text.hash(), ..key }).await?
+            let mut after = before.clone();
+            after.value.hash = text.hash();
+            // The version that was read alone is replaced: a first use in between keeps the old text.
+            keys.put_all(vec![(id, Some(before), after.value.clone())], &actor, now).await?;
+            after
         }
         added => added?,
     };

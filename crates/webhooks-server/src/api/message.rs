@@ -187,7 +187,14 @@ impl MessageIn {
         if hours.is_some_and(|hours| !(1..=MAX_RETENTION_HOURS).contains(&hours)) {
             return Err(ApiError::value("payloadRetentionHours", "it is not 1 to 2160 hours"));
         }
-        Ok(days.map(|days| days * 24).or(hours))
+        let hours = days.map(|days| days * 24).or(hours);
+        if let (Some(hours), Some(at)) = (hours, self.deliver_at)
+            && at >= Service::now() + of_hours(hours)
+        {
+            let reason = "its content would be deleted before this time";
+            return Err(ApiError::value("deliverAt", reason));
+        }
+        Ok(hours)
     }
 
     /// Returns the time after which its content is deleted, if it has one of its own.
