@@ -136,7 +136,7 @@ impl Teller {
         self.go_on(service).await?;
         let now = SystemClock.clocks();
         if now.monotonic.saturating_since(self.written_at) >= WATERMARK {
-            // What is left is found after the present catch-up.
+            // The rest is found after the present catch-up.
             if self.present.is_none() {
                 self.adopt(service).await?;
             }

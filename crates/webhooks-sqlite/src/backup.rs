@@ -292,7 +292,7 @@ fn copy(source: &Connection, from: &Path, to: &Path) -> Result<Part, BackupError
 }
 
 impl Part {
-    /// Gives the copy its name, and returns its bytes. What is in its place is whole until the copy is on disk.
+    /// Gives the copy its name, and returns its bytes. The file in its place stays whole until the copy is on disk.
     fn finish(self, to: &Path, existing: Existing) -> Result<u64, BackupError> {
         let Self { path, file } = self;
         let failed = |source| BackupError::Write { path: to.to_owned(), source };
