@@ -31,6 +31,16 @@ pub(crate) fn object(pairs: Vec<(String, String)>) -> Value {
         .into()
 }
 
+/// Names the status of deliveries as lists do: the API shows one that will be tried again as `fail` among the
+/// endpoints of a message.
+pub(crate) fn name_statuses(deliveries: &mut [Value]) {
+    for delivery in deliveries {
+        if delivery["statusText"] == "fail" && !delivery["nextAttempt"].is_null() {
+            (delivery["status"], delivery["statusText"]) = (json!(3), json!("sending"));
+        }
+    }
+}
+
 /// Returns the id by which people know a thing: their own if it has one.
 pub(crate) fn name_of(thing: &Value) -> &str {
     let own = thing["uid"].as_str();

@@ -13,6 +13,7 @@ use url::Url;
 use webhooks_dispatch::clock::{Clock as _, SystemClock};
 
 use crate::failure::{Exit, Failure};
+use crate::visible::visible;
 
 /// The most things that the API returns in a page.
 const PAGE: usize = 250;
@@ -140,7 +141,7 @@ impl Client {
         let (mut pages, mut query) = (Pages::new(PAGE), query.to_vec());
         query.push(("limit", PAGE.to_string()));
         query.extend(iterator.map(|text| ("iterator", text)));
-        pages.add(self.get(path, &query).await?);
+        pages.add(self.get(path, &query).await?)?;
         let next = pages.iterator.filter(|_| !pages.is_done);
         Ok((pages.found, next))
     }
@@ -157,7 +158,7 @@ impl Client {
             let mut page = query.to_vec();
             page.push(("limit", size.to_string()));
             page.extend(pages.iterator.take().map(|text| ("iterator", text)));
-            pages.add(self.get(path, &page).await?);
+            pages.add(self.get(path, &page).await?)?;
         }
         Ok(pages.found)
     }
@@ -173,7 +174,7 @@ impl Client {
         while let Some(size) = pages.next_size() {
             query.insert("limit".to_owned(), size.into());
             query.extend(pages.iterator.take().map(|text| ("iterator".to_owned(), text.into())));
-            pages.add(self.post(path, &query).await?);
+            pages.add(self.post(path, &query).await?)?;
         }
         Ok(pages.found)
     }
@@ -225,9 +226,7 @@ impl Client {
 
     fn parsed<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Failure> {
         serde_json::from_slice(body).map_err(|error| {
-            Failure::new(Exit::Failed, format!("{} did not answer with JSON", self.base))
-                .because(error)
-                .hint("--server must be the URL of a webhook service")
+            not_a_service(format!("{} did not answer with JSON", self.base)).because(error)
         })
     }
 
@@ -281,13 +280,21 @@ impl Pages {
         (left > 0 && !self.is_done).then(|| left.min(PAGE))
     }
 
-    fn add(&mut self, mut page: Value) {
-        if let Some(Value::Array(items)) = page.get_mut("data") {
-            self.found.append(items);
-        }
+    /// Adds a page. An answer of another kind is a failure: it must not pass for an empty list.
+    fn add(&mut self, mut page: Value) -> Result<(), Failure> {
+        let Some(Value::Array(items)) = page.get_mut("data") else {
+            return Err(not_a_service("the server did not answer with a list"));
+        };
+        self.found.append(items);
         self.iterator = page["iterator"].as_str().map(str::to_owned);
         self.is_done = page["done"] != Value::Bool(false) || self.iterator.is_none();
+        Ok(())
     }
+}
+
+/// Returns the failure of a server that answers in another way than a webhook service.
+pub(crate) fn not_a_service(text: impl Into<String>) -> Failure {
+    Failure::new(Exit::Failed, text).hint("--server must be the URL of a webhook service")
 }
 
 /// Returns the failure that the server's answer tells.
@@ -310,9 +317,7 @@ async fn refused(status: StatusCode, response: Response) -> Failure {
     } else {
         format!("{detail} ({})", status.as_u16())
     };
-    let shown: String =
-        text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
-    let failure = Failure::new(exit, shown);
+    let failure = Failure::new(exit, visible(&text));
     match status {
         StatusCode::UNAUTHORIZED => failure.hint("give a key with --key @FILE or WEBHOOKS_KEY"),
         _ => failure,

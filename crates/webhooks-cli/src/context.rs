@@ -80,6 +80,11 @@ impl Context {
         Client::new(&self.global.server, text.as_deref(), self.global.timeout)
     }
 
+    /// Returns the client of the server with another key.
+    pub(crate) fn client_with(&self, key: &str) -> Result<Client, Failure> {
+        Client::new(&self.global.server, Some(key), self.global.timeout)
+    }
+
     fn origin(&self, option: &str) -> Origin {
         let arg = self.command.get_arguments().find(|arg| arg.get_long() == Some(option));
         arg.map_or(Origin::Default, |arg| self.config.origin("", arg, &self.matches))

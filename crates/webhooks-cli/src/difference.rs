@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::output::Output;
 use crate::record::{Kind, Record};
+use crate::visible::visible;
 
 /// The steps of an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,8 +113,7 @@ pub(crate) fn print(
     let colon = if texts.is_empty() { "" } else { ": " };
     let line = format!("{} {kind} {name}{colon}{}", step.sign(), texts.join(", "));
     // A stranger may have stored control characters.
-    let shown = |letter: char| if letter.is_control() { '\u{fffd}' } else { letter };
-    output.line(line.chars().map(shown).collect::<String>())
+    output.line(visible(&line))
 }
 
 /// Returns what may be shown of a value: the query of a URL often has a token.

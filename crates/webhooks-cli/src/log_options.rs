@@ -62,6 +62,11 @@ impl LogOptions {
         Ok(Some(settings))
     }
 
+    /// Returns whether programs read the log.
+    pub(crate) fn is_json(&self) -> bool {
+        self.log == LogForm::Json
+    }
+
     /// Tells people something; in the form of the log if programs read it.
     pub(crate) fn tell(&self, output: Output, text: &str) {
         match self.log {

@@ -9,6 +9,8 @@ mod moment;
 mod scheme_option;
 
 mod signals;
+mod visible;
+
 mod table;
 
 mod global;
@@ -80,7 +82,8 @@ fn run() -> Result<(), Failure> {
     let matches = match command.clone().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => {
-            error.print()?;
+            // Nobody reads it if this fails; the code is the same.
+            let _unread = error.print();
             return if error.exit_code() == 0 { Ok(()) } else { Err(Failure::told(Exit::Usage)) };
         }
     };

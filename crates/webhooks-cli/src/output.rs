@@ -7,6 +7,7 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::failure::{Exit, Failure};
 use crate::global::{Color, Global};
 use crate::table::{Column, Table};
 
@@ -86,12 +87,20 @@ impl Output {
         }
     }
 
-    /// Prints one thing: as an object for `--json`, with a line for each field otherwise.
-    pub(crate) fn thing(self, columns: &[Column], thing: &Value) -> io::Result<()> {
-        if self.is_json() {
-            return self.json(thing);
+    /// Prints one thing: as an object for `--json`, with a line for each field otherwise. An answer without
+    /// the first column is none of the API: it must not pass for a success.
+    pub(crate) fn thing(self, columns: &[Column], thing: &Value) -> Result<(), Failure> {
+        if columns.first().is_none_or(|column| thing.pointer(column.1).is_none()) {
+            return Err(Failure::new(
+                Exit::Failed,
+                "the server answered without what was asked for",
+            )
+            .hint("--server must be the URL of a webhook service"));
         }
-        Table::new(columns, std::slice::from_ref(thing)).print_fields(&mut stdout())
+        if self.is_json() {
+            return Ok(self.json(thing)?);
+        }
+        Ok(Table::new(columns, std::slice::from_ref(thing)).print_fields(&mut stdout())?)
     }
 
     /// Tells people something beside the data.

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use anstyle::Style;
 use serde_json::Value;
 
+use crate::visible::visible;
+
 /// A column: its heading, and the JSON pointer of its value in a row (RFC 6901).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Column(pub(crate) &'static str, pub(crate) &'static str);
@@ -82,8 +84,7 @@ fn cell(row: &Value, pointer: &str) -> String {
         Some(Value::Object(fields)) if fields.is_empty() => "-".to_owned(),
         Some(value) => value.to_string(),
     };
-    let shown = |character: char| if character.is_control() { '\u{fffd}' } else { character };
-    text.chars().map(shown).collect()
+    visible(&text)
 }
 
 #[cfg(test)]

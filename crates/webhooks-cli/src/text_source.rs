@@ -21,8 +21,9 @@ pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(path).map_err(|error| Failure::file("read", path.display(), error))
 }
 
-/// Reads JSON of a file; `-` is standard input.
+/// Reads JSON of a file, with or without `@` before it; `-` is standard input.
 pub(crate) fn json_file(path: &Path) -> Result<Value, Failure> {
+    let path = path.to_str().and_then(|text| text.strip_prefix('@')).map_or(path, Path::new);
     let text = bytes(path)?;
     let json = serde_json::from_slice(&text);
     json.map_err(|error| Failure::usage(format!("{} is not JSON", path.display())).because(error))

@@ -1,7 +1,5 @@
 //! `config`: where the value of each setting comes from.
 
-use std::path::Path;
-
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -9,6 +7,7 @@ use crate::config::{sections, settings};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::table::Column;
+use crate::visible::without_credentials;
 
 const COLUMNS: [Column; 3] =
     [Column("SETTING", "/setting"), Column("VALUE", "/value"), Column("FROM", "/origin")];
@@ -82,8 +81,7 @@ pub(crate) fn rows(context: &Context) -> Result<Vec<Value>, Failure> {
             let values = values
                 .map(|values| values.map(|value| value.to_string_lossy()).collect::<Vec<_>>());
             let value = values.map(|values| values.join(","));
-            let value =
-                value.map(|value| if arg.is_hide_env_values_set() { shown(value) } else { value });
+            let value = value.map(|value| shown(option, arg.is_hide_env_values_set(), &value));
             let origin = context.config.origin(section, arg, &matches).to_string();
             rows.push(json!({ "setting": setting, "value": value, "origin": origin }));
         }
@@ -91,8 +89,10 @@ pub(crate) fn rows(context: &Context) -> Result<Vec<Value>, Failure> {
     Ok(rows)
 }
 
-/// Returns what may be shown of a value that can hold a secret: the place of it, or a file.
-fn shown(value: String) -> String {
-    let is_place = value.starts_with('@') || Path::new(&value).exists();
-    if is_place { value } else { "(hidden)".to_owned() }
+/// Returns what may be shown of a value: the place of a secret, and a URL without its user and query.
+fn shown(option: &str, can_be_secret: bool, value: &str) -> String {
+    if can_be_secret && option != "database" && !value.starts_with('@') {
+        return "(hidden)".to_owned();
+    }
+    without_credentials(value)
 }

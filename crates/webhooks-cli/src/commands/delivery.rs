@@ -8,7 +8,7 @@ use super::confirm::Confirm;
 use super::delivery_list::{DeliveryFilter, Status};
 use super::job;
 use crate::application_option::ApplicationOption;
-use crate::body::add;
+use crate::body::{add, name_statuses};
 use crate::client::Client;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -131,8 +131,7 @@ pub(crate) async fn run(args: DeliveryArgs, context: &Context) -> Result<(), Fai
     if let DeliveryAction::Jobs { id, options } = args.action {
         return match id {
             Some(id) => {
-                Ok(output
-                    .thing(&job::COLUMNS, &client.get(&["background-task", &id], &[]).await?)?)
+                output.thing(&job::COLUMNS, &client.get(&["background-task", &id], &[]).await?)
             }
             None => options.run(&client, output, &["background-task"], &[], &job::COLUMNS).await,
         };
@@ -148,6 +147,12 @@ pub(crate) async fn run(args: DeliveryArgs, context: &Context) -> Result<(), Fai
             retry(&client, context, (app, &endpoint), &events).await
         }
         DeliveryAction::Replay { endpoint, since, until, status, no_wait, confirm } => {
+            if matches!(status, Some(Status::Pending | Status::Sending)) {
+                return Err(Failure::usage(
+                    "--status is fail, canceled or success: others are under way",
+                )
+                .hint("`webhooks delivery retry` makes an attempt now"));
+            }
             confirm
                 .ask(context, &format!("Deliver events since {since} to {endpoint} once more?"))?;
             let mut body = Map::new();
@@ -182,6 +187,7 @@ async fn show(
     let attempts = client.list(&["app", app, "attempt", "msg", event], &query, 250).await?;
     let path = ["app", app, "msg", event, "endpoint"];
     let mut endpoints = client.list(&path, &[], 250).await?;
+    name_statuses(&mut endpoints);
     if let Some(wanted) = &endpoint {
         endpoints.retain(|found| [&found["id"], &found["uid"]].into_iter().any(|id| id == wanted));
     }

@@ -8,7 +8,7 @@ use super::confirm::Confirm;
 use super::job;
 use crate::application_option::ApplicationOption;
 use crate::body::{add, add_list, name_of, object, pair};
-use crate::client::Client;
+use crate::client::{Client, not_a_service};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::list::ListOptions;
@@ -28,11 +28,11 @@ const COLUMNS: [Column; 8] = [
 ];
 
 const STATS: [Column; 5] = [
-    Column("DELIVERED", "/success"),
+    Column("SUCCESS", "/success"),
     Column("PENDING", "/pending"),
-    Column("RETRYING", "/sending"),
-    Column("FAILED", "/fail"),
-    Column("CANCELLED", "/canceled"),
+    Column("SENDING", "/sending"),
+    Column("FAIL", "/fail"),
+    Column("CANCELED", "/canceled"),
 ];
 
 /// List and change endpoints, their secrets, and what they missed
@@ -93,7 +93,7 @@ enum EndpointAction {
         /// Id or uid
         id: String,
     },
-    /// Stop an endpoint: it misses the events of this time, which `recover` brings
+    /// Stop an endpoint: what waits for it is cancelled, and it misses the events of this time
     #[command(before_help = "Examples:\n  webhooks endpoint disable crm --app acme")]
     Disable {
         /// Id or uid
@@ -233,7 +233,7 @@ pub(crate) async fn run(args: EndpointArgs, context: &Context) -> Result<(), Fai
             endpoints.create(url, secret, *settings).await
         }
         EndpointAction::Show { id } => {
-            Ok(context.output.thing(&COLUMNS, &client.get(&endpoints.path(&[&id]), &[]).await?)?)
+            context.output.thing(&COLUMNS, &client.get(&endpoints.path(&[&id]), &[]).await?)
         }
         EndpointAction::Edit { id, url, settings } => {
             endpoints.change(&id, &settings.body(url).into()).await
@@ -247,7 +247,7 @@ pub(crate) async fn run(args: EndpointArgs, context: &Context) -> Result<(), Fai
         EndpointAction::Stats { id, since } => {
             let query: Vec<_> = since.iter().map(|since| ("since", since.to_string())).collect();
             let found = client.get(&endpoints.path(&[&id, "stats"]), &query).await?;
-            Ok(context.output.thing(&STATS, &found)?)
+            context.output.thing(&STATS, &found)
         }
         EndpointAction::Secret { action } => endpoints.secret(action).await,
         EndpointAction::Recover { id, since, until, missed, no_wait } => {
@@ -280,7 +280,7 @@ impl Endpoints<'_> {
         settings: EndpointSettings,
     ) -> Result<(), Failure> {
         let mut body = settings.body(Some(url));
-        let secret = secret.map(|text| secret::read("--secret", &text)).transpose()?;
+        let secret = secret.map(|text| secret::read_given("--secret", &text)).transpose()?;
         add(&mut body, "secret", secret);
         let made = self.client.post(&self.path(&[]), &body).await?;
         self.context.output.thing(&COLUMNS, &made)?;
@@ -294,7 +294,7 @@ impl Endpoints<'_> {
 
     async fn change(&self, id: &str, body: &Value) -> Result<(), Failure> {
         let changed = self.client.patch(&self.path(&[id]), body).await?;
-        Ok(self.context.output.thing(&COLUMNS, &changed)?)
+        self.context.output.thing(&COLUMNS, &changed)
     }
 
     async fn pause(&self, id: &str, is_paused: bool) -> Result<(), Failure> {
@@ -325,7 +325,8 @@ impl Endpoints<'_> {
             SecretAction::Show { id } => id,
             SecretAction::Rotate { id, secret, grace } => {
                 let mut body = Map::new();
-                let secret = secret.map(|text| secret::read("--secret", &text)).transpose()?;
+                let secret =
+                    secret.map(|text| secret::read_given("--secret", &text)).transpose()?;
                 add(&mut body, "key", secret);
                 add(&mut body, "gracePeriodSeconds", Some(grace.as_secs()));
                 self.client.post(&self.path(&[&id, "secret", "rotate"]), &body).await?;
@@ -336,7 +337,9 @@ impl Endpoints<'_> {
         if self.context.output.is_json() {
             return Ok(self.context.output.json(&found)?);
         }
-        Ok(self.context.output.line(found["key"].as_str().unwrap_or_default())?)
+        let secret = found["key"].as_str();
+        let missing = || not_a_service("the server answered without a secret");
+        Ok(self.context.output.line(secret.ok_or_else(missing)?)?)
     }
 }
 

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::Value;
 use webhooks_dispatch::clock::{Clock as _, SystemClock};
 
+use crate::body::name_statuses;
 use crate::client::Client;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -51,7 +52,8 @@ impl Follow {
         let start = SystemClock.monotonic();
         let path = ["app", app, "msg", event, "endpoint"];
         loop {
-            let found = client.list(&path, &[], usize::MAX).await?;
+            let mut found = client.list(&path, &[], usize::MAX).await?;
+            name_statuses(&mut found);
             let (waiting, all) = (found.iter().filter(|found| waits(found)).count(), found.len());
             let is_over = SystemClock.monotonic().saturating_since(start) >= self.within;
             if waiting == 0 || is_over {
@@ -65,10 +67,8 @@ impl Follow {
     }
 }
 
-/// Returns whether a delivery has not ended. The API shows one that is retried as failed.
 fn waits(found: &Value) -> bool {
     matches!(found["statusText"].as_str(), Some("pending" | "sending"))
-        || !found["nextAttempt"].is_null()
 }
 
 fn end(context: &Context, waiting: usize, found: &[Value]) -> Result<(), Failure> {

@@ -47,6 +47,7 @@ pub(crate) struct ImportArgs {
 
 pub(crate) async fn run(args: ImportArgs, context: &Context) -> Result<(), Failure> {
     let source = Source::read(&args, context)?;
+    source.check()?;
     let prune = if args.prune { Some(source.scope()?) } else { None };
     if args.prune && !args.dry_run {
         let question = format!("Remove from {} what is not in the import?", context.global.server);
@@ -85,7 +86,7 @@ impl Source {
             Some("webhooks") => Dialect::Own,
             _ => return Err(Failure::usage("--from reads svix or webhooks")),
         };
-        let key = args.from_key.as_deref().map(|text| secret::read("--from-key", text));
+        let key = args.from_key.as_deref().map(|text| secret::read_given("--from-key", text));
         let url = from.get(1).map(String::as_str).unwrap_or_default();
         let client = Client::new(url, key.transpose()?.as_deref(), context.global.timeout);
         let client = client.map_err(|failure| match failure.exit {
@@ -93,6 +94,15 @@ impl Source {
             _ => failure,
         })?;
         Ok(Self::Server(client, dialect))
+    }
+
+    /// Checks that a file is whole, before anything is changed.
+    fn check(&self) -> Result<(), Failure> {
+        match self {
+            Self::File(file) if file.scope.is_none() => Err(Failure::usage("the file has no [end]: it was cut off")
+                .hint("export again; a file of your own ends with a table [end] and scope = \"all\" or \"application\"")),
+            _ => Ok(()),
+        }
     }
 
     /// Returns the scope in which things may be removed.
@@ -113,9 +123,6 @@ impl Source {
                 walk.all(async |record| to.apply(record).await).await
             }
             Self::File(file) => {
-                if file.scope.is_none() {
-                    output.note("the file has no [end]: if `export` made it, it was cut off");
-                }
                 let count = file.records.len();
                 for (number, record) in file.records.into_iter().enumerate() {
                     output.progress(format!("{number} of {count}"));

@@ -35,6 +35,9 @@ pub(crate) async fn follow(
         context.output.hint(format!("its progress: webhooks delivery jobs {id}"));
         return Ok(());
     }
+    if !context.output.is_watched {
+        context.output.note(format!("job {id} runs, also if this command is interrupted"));
+    }
     loop {
         let found = client.get(&["background-task", id], &[]).await?;
         let done = found["data"]["deliveries"].as_u64().unwrap_or_default();

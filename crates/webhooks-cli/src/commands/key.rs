@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 use webhooks_core::Timestamp;
 
 use crate::body::add;
-use crate::client::Client;
+use crate::client::{Client, not_a_service};
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::list::ListOptions;
 use crate::moment::future;
 use crate::output::Output;
@@ -117,15 +117,22 @@ pub(crate) async fn run(args: KeyArgs, context: &Context) -> Result<(), Failure>
             add(&mut body, "expiresAt", expires.map(|time| time.to_string()));
             add(&mut body, "seesSecrets", sees_secrets.then_some(true));
             add(&mut body, "seesPayloads", without_payloads.then_some(false));
-            return make(&client, output, &body).await;
+            make(&client, output, &body).await?;
         }
         KeyAction::Rotate { id, grace } => {
             let old = client.get(&[&KEYS[..], &[&id]].concat(), &[]).await?;
             let kept = ["name", "role", "application", "seesPayloads", "seesSecrets", "expiresAt"];
             let kept =
                 kept.into_iter().filter_map(|name| Some((name.to_owned(), old.get(name)?.clone())));
-            make(&client, output, &kept.collect()).await?;
-            end(&client, output, &id, grace).await?;
+            let made = make(&client, output, &kept.collect()).await?;
+            match end(&client, output, &id, grace).await {
+                // A key cannot end itself, and the new one has the same rights.
+                Err(failure) if failure.exit == Exit::Refused => {
+                    let new = context.client_with(made["token"].as_str().unwrap_or_default())?;
+                    end(&new, output, &id, grace).await?;
+                }
+                ended => ended?,
+            }
         }
         KeyAction::List(options) => {
             return options.run(&client, output, &KEYS, &[], &COLUMNS).await;
@@ -135,14 +142,23 @@ pub(crate) async fn run(args: KeyArgs, context: &Context) -> Result<(), Failure>
     Ok(())
 }
 
-/// Makes a key, and prints it.
-async fn make(client: &Client, output: Output, body: &Map<String, Value>) -> Result<(), Failure> {
+/// Makes a key, prints it, and returns it.
+async fn make(
+    client: &Client,
+    output: Output,
+    body: &Map<String, Value>,
+) -> Result<Value, Failure> {
     let made = client.post(&KEYS, body).await?;
+    let Some(token) = made["token"].as_str() else {
+        return Err(not_a_service("the server answered without a key"));
+    };
     if output.is_json() {
-        return Ok(output.json(&made)?);
+        output.json(&made)?;
+    } else {
+        output.note(format!("key {} is shown this once:", made["id"].as_str().unwrap_or_default()));
+        output.line(token)?;
     }
-    output.note(format!("key {} is shown this once:", made["id"].as_str().unwrap_or_default()));
-    Ok(output.line(made["token"].as_str().unwrap_or_default())?)
+    Ok(made)
 }
 
 async fn end(client: &Client, output: Output, id: &str, delay: Duration) -> Result<(), Failure> {

@@ -27,7 +27,7 @@ pub(crate) struct PublishArgs {
     /// Event type, such as invoice.paid
     #[arg(value_name = "TYPE")]
     event_type: String,
-    /// Payload: JSON, @FILE, or - for standard input
+    /// Payload: a JSON object, @FILE, or - for standard input
     #[arg(default_value = "{}")]
     data: String,
     #[command(flatten)]

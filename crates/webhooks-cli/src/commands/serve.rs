@@ -77,7 +77,13 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "WEBHOOKS_RETENTION", value_name = "TIME", default_value = "30d", value_parser = humantime::parse_duration)]
     retention: Duration,
     /// Most attempts in flight at once
-    #[arg(long, env = "WEBHOOKS_CONCURRENCY", value_name = "NUMBER", default_value_t = 256)]
+    #[arg(
+        long,
+        env = "WEBHOOKS_CONCURRENCY",
+        value_name = "NUMBER",
+        default_value_t = 256,
+        value_parser = concurrency
+    )]
     concurrency: usize,
     /// Time that requests and attempts have to end after the first signal
     #[arg(long, env = "WEBHOOKS_GRACE", value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
@@ -269,6 +275,12 @@ impl ServeArgs {
     }
 }
 
+/// Reads a number of attempts.
+fn concurrency(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "it is a number from 1 on".to_owned())
+}
+
 /// The `user-agent` of deliveries.
 const AGENT: &str = concat!("webhooks/", env!("CARGO_PKG_VERSION"));
 
@@ -311,8 +323,11 @@ fn tell_ready((context, log): (&Context, &LogOptions), ready: &Ready<'_>) -> Res
     );
     log.tell(output, &text);
     if let (Some(key), Some(url)) = (key, url) {
-        output.note("the key of the administrator, shown this once:");
+        log.tell(output, "the key of the administrator, shown this once:");
         output.line(key.reveal())?;
+        if log.is_json() {
+            return Ok(());
+        }
         output.note(format!(
             "first steps, in another terminal:\n  export WEBHOOKS_SERVER={url} WEBHOOKS_KEY={}\n  webhooks app create 'Acme Inc' --uid acme\n  webhooks endpoint create https://example.com/hook\n  webhooks publish invoice.paid '{{\"invoice\": 17}}' --wait",
             "…the key above…"

@@ -64,6 +64,9 @@ fn value(text: &str) -> Value {
 
 /// Sets a field, whose name has dots between its parts.
 fn set(payload: &mut Value, field: &str, value: Value) -> Result<(), Failure> {
+    if field.split('.').any(str::is_empty) {
+        return Err(Failure::usage(format!("--set {field}=…: a part of the name is empty")));
+    }
     let mut place = payload;
     for part in field.split('.') {
         place = match place {
@@ -99,7 +102,9 @@ mod tests {
         assert_eq!(changed("total", "5"), json!({ "total": 5, "lines": [{ "n": 1 }] }));
         assert_eq!(changed("lines.0.n", "two"), json!({ "total": 1, "lines": [{ "n": "two" }] }));
         assert_eq!(changed("a.b", "true")["a"], json!({ "b": true }));
-        assert_eq!((changed("lines.7", "1"), changed("total.x", "1")), (Value::Null, Value::Null));
+        for wrong in ["lines.7", "total.x", "", "a..b"] {
+            assert_eq!(changed(wrong, "1"), Value::Null);
+        }
     }
 
     #[test]

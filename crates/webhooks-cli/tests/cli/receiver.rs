@@ -12,8 +12,7 @@ pub(crate) fn receiver(status: &'static str) -> String {
             let mut stream = stream.unwrap();
             let mut seen = Vec::new();
             let mut piece = [0; 4096];
-            // The payloads here end with the only brace that follows the headers.
-            while !(contains(&seen, b"\r\n\r\n") && seen.ends_with(b"}")) {
+            while !is_whole(&seen) {
                 let len = stream.read(&mut piece).unwrap();
                 if len == 0 {
                     break;
@@ -29,6 +28,10 @@ pub(crate) fn receiver(status: &'static str) -> String {
     url
 }
 
-fn contains(bytes: &[u8], part: &[u8]) -> bool {
-    bytes.windows(part.len()).any(|window| window == part)
+/// Returns whether a request has all of its headers, and the body that they announce.
+fn is_whole(seen: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(seen).to_lowercase();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let announced = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    body.len() >= announced.map_or(0, |len| len.parse().unwrap())
 }

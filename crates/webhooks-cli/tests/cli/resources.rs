@@ -149,3 +149,34 @@ fn a_trigger_publishes_the_example_with_changes() {
         .json();
     assert_eq!(sent["payload"], serde_json::json!({ "total": 5, "by": { "name": "Eve" } }));
 }
+
+/// A server of another kind must not pass for a success: events would be lost.
+#[test]
+fn a_server_of_another_kind_is_a_failure() {
+    let mut place = Place::new();
+    place.set("WEBHOOKS_SERVER", receiver("200 OK").trim_end_matches("/hook"));
+    for words in [
+        &["app", "list"][..],
+        &["app", "create", "Acme"],
+        &["publish", "a.b", "{}", "--app", "a"],
+        &["publish", "a.b", "{}", "--app", "a", "--json"],
+        &["key", "create", "x", "--role", "viewer"],
+        &["endpoint", "secret", "rotate", "crm", "--app", "a"],
+        &["export"],
+    ] {
+        place.run(words).failed(1, &["--server must be the URL of a webhook service"]);
+    }
+}
+
+#[test]
+fn a_key_can_replace_itself() {
+    let mut place = Place::new();
+    let served = place.serve(&[]);
+    let keys = rows(&place.run(&["key", "list", "--json"]).ok());
+    let id = keys[0]["id"].as_str().unwrap();
+    place.write_private("new.txt", &place.run(&["key", "rotate", id, "--grace", "0s"]).ok());
+    place.run(&["app", "list"]).failed(4, &["401"]);
+    let keys = place.run(&["key", "list", "--json", "--key", "@new.txt"]).ok();
+    assert_eq!(rows(&keys).iter().filter(|key| key["expiresAt"].is_null()).count(), 1);
+    drop(served);
+}

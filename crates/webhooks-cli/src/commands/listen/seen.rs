@@ -12,6 +12,7 @@ use webhooks_core::Timestamp;
 
 use super::forward::Forwarded;
 use crate::failure::Failure;
+use crate::visible::visible;
 
 /// The most bytes of a body in which the type and the id are looked for.
 const MAX_READ: usize = 1024 * 1024;
@@ -61,14 +62,14 @@ impl Names {
             |names: &[&str]| names.iter().find_map(|name| headers.get(*name)?.to_str().ok());
         let event_type = header(&TYPES.1).or_else(|| field(&TYPES.0));
         let id = header(&IDS.1).or_else(|| field(&IDS.0));
-        Self { event_type: event_type.map(shown), id: id.map(shown) }
+        Self { event_type: event_type.map(visible), id: id.map(visible) }
     }
 }
 
 impl Seen {
     pub(crate) fn line(&self) -> String {
         let Names { event_type, id } = &self.names;
-        let path = shown(&format!("{} {}", self.head.method, self.head.uri.path()));
+        let path = visible(&format!("{} {}", self.head.method, self.head.uri.path()));
         let mut words = vec![self.at.to_string()];
         words.push(event_type.clone().unwrap_or(path));
         words.extend(id.clone());
@@ -86,14 +87,16 @@ impl Seen {
     /// Returns the headers and the body as lines.
     pub(crate) fn lines(&self) -> Vec<String> {
         let target = self.head.uri.path_and_query().map_or("/", |target| target.as_str());
-        let mut lines = vec![format!("    {} {}", self.head.method, shown(target))];
+        let mut lines = vec![format!("    {} {}", self.head.method, visible(target))];
         for (name, value) in &self.head.headers {
-            lines
-                .push(format!("    {name}: {}", shown(&String::from_utf8_lossy(value.as_bytes()))));
+            lines.push(format!(
+                "    {name}: {}",
+                visible(&String::from_utf8_lossy(value.as_bytes()))
+            ));
         }
         lines.push(String::new());
         match str::from_utf8(&self.body) {
-            Ok(text) => lines.extend(text.lines().map(|line| format!("    {}", shown(line)))),
+            Ok(text) => lines.extend(text.lines().map(|line| format!("    {}", visible(line)))),
             Err(_) => lines.push(format!("    ({} bytes that are not UTF-8)", self.body.len())),
         }
         lines
@@ -158,9 +161,4 @@ impl Seen {
 
 fn is_plain(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_')
-}
-
-/// Returns a stranger's text without what could change the terminal.
-fn shown(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
