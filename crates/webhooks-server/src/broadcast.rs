@@ -60,7 +60,7 @@ impl Service {
             let after = message.retention_hours.map(of_hours);
             let ends = page.iter().zip(&published).filter_map(|(app, published)| {
                 let published = published.as_ref().ok()?;
-                Some((TenantId::new(&app.id).ok()?, published.event.clone(), after))
+                Some((TenantId::new(&app.id).ok()?, published.event.clone(), after?))
             });
             self.end_content(ends).await?;
             for (app, published) in page.iter().zip(published) {

@@ -26,13 +26,13 @@ impl Service {
     /// again.
     pub(crate) async fn end_content(
         &self,
-        messages: impl IntoIterator<Item = (TenantId, EventId, Option<Duration>)>,
+        messages: impl IntoIterator<Item = (TenantId, EventId, Duration)>,
     ) -> Result<(), AdminError> {
         let now = Self::now();
+        // Other messages are themselves forgotten earlier.
         let ends = messages.into_iter().filter_map(|(tenant, event, after)| {
-            // The message itself is forgotten earlier.
-            let after = after.filter(|after| *after < self.engine().settings().retention)?;
-            Some(ContentEnd { tenant, event, at: now + after })
+            let is_early = after < self.engine().settings().retention;
+            is_early.then(|| ContentEnd { tenant, event, at: now + after })
         });
         let ends: Vec<ContentEnd> = ends.collect();
         if ends.is_empty() { Ok(()) } else { self.admin().add_content_ends(ends, now).await }

@@ -342,7 +342,8 @@ pub(crate) fn no_page() -> ApiError {
     ApiError::bad_request(format!("iterator: {NO_PAGE}."))
 }
 
-fn with_causes(error: &dyn std::error::Error) -> String {
+/// Returns an error and its causes on one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

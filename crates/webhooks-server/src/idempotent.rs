@@ -98,8 +98,8 @@ pub(crate) async fn answer_once(
 ) -> Response {
     let path = request.uri().path();
     // Those who watch must see a service that is busy, and strangers hold no place of a request.
-    let needs_no_place = path.starts_with(HEALTH) || path == EXCHANGE;
     let is_exchange = path == EXCHANGE;
+    let needs_no_place = is_exchange || path.starts_with(HEALTH);
     let place = if needs_no_place { Ok(None) } else { service.place().map(Some) };
     let place = match place {
         Ok(place) => place,

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
-use webhooks_core::{TenantId, Timestamp, TraceContext};
+use webhooks_core::{EventId, TenantId, Timestamp, TraceContext};
 use webhooks_dispatch::observer::{DeliveryRef, Failure, Observer, Occurrence};
 use webhooks_dispatch::transport::ErrorClass;
 use webhooks_http::{AddressPolicy, HttpTransport, HttpTransportError};
@@ -266,12 +266,12 @@ impl PublishSpan {
     }
 
     /// Notes that the messages of the request are accepted. Otherwise the span has an error.
-    pub(crate) fn accepted(&mut self, tenant: &TenantId, messages: usize, id: Option<String>) {
+    pub(crate) fn accepted(&mut self, tenant: &TenantId, messages: usize, id: Option<&EventId>) {
         let Some(span) = &mut self.span else { return };
         span.add("webhooks.tenant", tenant.to_string());
         span.add("messaging.batch.message_count", messages as u64);
         if let Some(id) = id {
-            span.add("messaging.message.id", id);
+            span.add("messaging.message.id", id.to_string());
         }
         span.is_accepted = true;
     }

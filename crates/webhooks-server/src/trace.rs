@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use axum::extract::FromRequestParts;
 use http::HeaderMap;
 use http::request::Parts;
-use webhooks_core::{TenantId, TraceContext};
+use webhooks_core::{EventId, TenantId, TraceContext};
 use webhooks_dispatch::Publication;
 
 #[cfg(feature = "otlp")]
@@ -53,14 +53,9 @@ impl RequestTrace {
     /// Notes that messages of a tenant were accepted; one of them is named.
     #[cfg_attr(
         not(feature = "otlp"),
-        expect(
-            unused_variables,
-            clippy::needless_pass_by_value,
-            clippy::unused_self,
-            reason = "there is no span"
-        )
+        expect(unused_variables, clippy::unused_self, reason = "there is no span")
     )]
-    pub(crate) fn accepted(&mut self, tenant: &TenantId, messages: usize, id: Option<String>) {
+    pub(crate) fn accepted(&mut self, tenant: &TenantId, messages: usize, id: Option<&EventId>) {
         #[cfg(feature = "otlp")]
         if let Some(span) = &mut self.span {
             span.accepted(tenant, messages, id);

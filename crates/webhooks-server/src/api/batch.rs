@@ -93,12 +93,9 @@ pub(crate) async fn create(
     let published = published?;
     trace.accepted(&app.tenant, published.len(), None);
     reserved.accept(&published.iter().flatten().collect::<Vec<_>>());
-    let mut ends = Vec::new();
-    for (Object(message), published) in messages.iter().zip(&published) {
-        if let Ok(published) = published {
-            ends.push((app.tenant.clone(), published.event.clone(), message.retention()?));
-        }
-    }
+    let ends = messages.iter().zip(&published).filter_map(|(Object(message), published)| {
+        message.content_end(&app, &published.as_ref().ok()?.event)
+    });
     service.end_content(ends).await?;
     let data = published.into_iter().map(|outcome| match outcome {
         Ok(published) => {

@@ -34,7 +34,7 @@ pub(crate) async fn create(
     let event = input.event()?;
     service.engine().check(input.scheduled(&event)).await?;
     service.check_payload(&event).await?;
-    let work = ServiceWork::Broadcast(Box::new(input.broadcast()?));
+    let work = ServiceWork::Broadcast(Box::new(input.broadcast()));
     let job = service.start_job(work, None, &caller.actor(), number).await?;
     Ok((StatusCode::ACCEPTED, Json(TaskOut::from(&job))))
 }

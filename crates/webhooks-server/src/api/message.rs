@@ -11,7 +11,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use webhooks_admin::{Action, Broadcast, IdKind, check_name};
-use webhooks_core::{Event, EventId, EventType, Timestamp, TraceContext};
+use webhooks_core::{Event, EventId, EventType, TenantId, Timestamp, TraceContext};
 use webhooks_dispatch::history::{EventSummary, HistoryStore as _, Query};
 use webhooks_dispatch::{Publication, PublishStatus, Published};
 
@@ -134,7 +134,7 @@ impl MessageIn {
             let reason = "transformations and raw payloads are not offered";
             return Err(ApiError::value("transformationsParams", reason));
         }
-        self.retention_hours()?;
+        self.check_retention()?;
         // The caller has taken it where it may be there.
         if self.application.is_some() {
             return Err(ApiError::value("application", "none is made here; leave it out"));
@@ -174,8 +174,8 @@ impl MessageIn {
         self.deliver_at.is_some()
     }
 
-    /// Returns the hours after which its content is deleted, if it has a time of its own.
-    fn retention_hours(&self) -> Result<Option<u32>, ApiError> {
+    /// Checks the time after which its content is deleted, if it has one of its own.
+    fn check_retention(&self) -> Result<(), ApiError> {
         let (days, hours) = (self.payload_retention_period, self.payload_retention_hours);
         if days.is_some() && hours.is_some() {
             let reason = "give payloadRetentionPeriod or payloadRetentionHours, not both";
@@ -187,19 +187,32 @@ impl MessageIn {
         if hours.is_some_and(|hours| !(1..=MAX_RETENTION_HOURS).contains(&hours)) {
             return Err(ApiError::value("payloadRetentionHours", "it is not 1 to 2160 hours"));
         }
-        let hours = days.map(|days| days * 24).or(hours);
-        if let (Some(hours), Some(at)) = (hours, self.deliver_at)
-            && at >= Service::now() + of_hours(hours)
+        if let (Some(after), Some(at)) = (self.retention(), self.deliver_at)
+            && at >= Service::now() + after
         {
             let reason = "its content would be deleted before this time";
             return Err(ApiError::value("deliverAt", reason));
         }
-        Ok(hours)
+        Ok(())
+    }
+
+    fn retention_hours(&self) -> Option<u32> {
+        let of_days = self.payload_retention_period.map(|days| days.saturating_mul(24));
+        of_days.or(self.payload_retention_hours)
     }
 
     /// Returns the time after which its content is deleted, if it has one of its own.
-    pub(crate) fn retention(&self) -> Result<Option<Duration>, ApiError> {
-        Ok(self.retention_hours()?.map(of_hours))
+    pub(crate) fn retention(&self) -> Option<Duration> {
+        self.retention_hours().map(of_hours)
+    }
+
+    /// Returns the end of its content in an application, if it has a time of its own.
+    pub(crate) fn content_end(
+        &self,
+        app: &App,
+        id: &EventId,
+    ) -> Option<(TenantId, EventId, Duration)> {
+        self.retention().map(|after| (app.tenant.clone(), id.clone(), after))
     }
 
     /// Returns the publication of its event.
@@ -212,21 +225,12 @@ impl MessageIn {
     }
 
     /// Returns the message for each application.
-    pub(crate) fn broadcast(self) -> Result<Broadcast, ApiError> {
-        let retention_hours = self.retention_hours()?;
+    pub(crate) fn broadcast(self) -> Broadcast {
+        let retention_hours = self.retention_hours();
         let Self { event_type, payload, event_id, channels, tags, deliver_at, .. } = self;
         let payload = payload.get().to_owned();
         let (channels, tags) = (channels.unwrap_or_default(), tags.unwrap_or_default());
-        let broadcast = Broadcast {
-            event_type,
-            payload,
-            event_id,
-            channels,
-            tags,
-            deliver_at,
-            retention_hours,
-        };
-        Ok(broadcast)
+        Broadcast { event_type, payload, event_id, channels, tags, deliver_at, retention_hours }
     }
 
     /// Returns the message's event in an application. A request with a number, for which it is made, has a
@@ -297,15 +301,14 @@ pub(crate) async fn create(
     service.pass(&app)?;
     let event = input.event_of(event, &app, number.number())?;
     let publication = trace.with(input.publication(&event));
-    let retention = input.retention()?;
     let reserved = service.reserve(&app.tenant, &[publication.id()]).await?;
     let published = service.engine().publish_timed(publication).await;
     service.note_publish(published.as_ref().err());
     let (published, now) = published?;
-    trace.accepted(&app.tenant, 1, Some(published.event.to_string()));
+    trace.accepted(&app.tenant, 1, Some(&published.event));
     reserved.accept(&[&published]);
     let Published { event: id, status, .. } = published;
-    service.end_content([(app.tenant.clone(), id.clone(), retention)]).await?;
+    service.end_content(input.content_end(&app, &id)).await?;
     let stored = match status {
         PublishStatus::Created => None,
         // It is accepted, even if it cannot be read back now.

@@ -70,7 +70,7 @@ pub(crate) async fn send(
     let published = published?;
     reserved.accept(&[&published]);
     let id = published.event;
-    service.end_content([(found.app.tenant.clone(), id.clone(), input.retention()?)]).await?;
+    service.end_content(input.content_end(&found.app, &id)).await?;
     let query = Query {
         tenant: Some(found.app.tenant.clone()),
         endpoint: Some(found.id().clone()),

@@ -13,6 +13,8 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFi
 use tracing_subscriber::registry::{LookupSpan, Scope};
 use webhooks_core::Timestamp;
 
+use crate::error::with_causes;
+
 /// The members that each line has, or may have; a field with such a name gets `_` behind it.
 const OWN: [&str; 5] = ["level", "message", "spans", "target", "timestamp"];
 
@@ -106,14 +108,7 @@ impl Visit for Fields {
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        let mut text = value.to_string();
-        let mut source = value.source();
-        while let Some(error) = source {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            source = error.source();
-        }
-        self.add(field, text.into());
+        self.add(field, with_causes(value).into());
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
