@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use url::Url;
 use webhooks_dispatch::clock::{Clock as _, SystemClock};
 
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, not_a_service};
 use crate::visible::visible;
 
 /// The most things that the API returns in a page.
@@ -181,12 +181,7 @@ impl Client {
 
     /// Returns the answer to a request for any path, whatever its status.
     pub(crate) async fn look(&self, path: &[&str]) -> Result<Answer, Failure> {
-        let mut url = self.base.clone();
-        if let Ok(mut parts) = url.path_segments_mut() {
-            parts.pop_if_empty().extend(path);
-        }
-        let sent = self.http.get(url).send().await;
-        let response = sent.map_err(|error| self.unreachable(error))?;
+        let response = self.answer(self.http.get(self.url(path))).await?;
         let (status, headers) = (response.status(), response.headers());
         let date = headers.get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
         let text = response.text().await.map_err(|error| self.unreachable(error))?;
@@ -195,12 +190,16 @@ impl Client {
 
     /// Returns a request for a path under `/api/v1`, whose parts are encoded.
     fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+        self.http.request(method, self.url(&[&["api", "v1"], path].concat()))
+    }
+
+    fn url(&self, path: &[&str]) -> Url {
         let mut url = self.base.clone();
         // An http URL always has a path to add to.
         if let Ok(mut parts) = url.path_segments_mut() {
-            parts.pop_if_empty().extend(["api", "v1"]).extend(path);
+            parts.pop_if_empty().extend(path);
         }
-        self.http.request(method, url)
+        url
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Value, Failure> {
@@ -290,11 +289,6 @@ impl Pages {
         self.is_done = page["done"] != Value::Bool(false) || self.iterator.is_none();
         Ok(())
     }
-}
-
-/// Returns the failure of a server that answers in another way than a webhook service.
-pub(crate) fn not_a_service(text: impl Into<String>) -> Failure {
-    Failure::new(Exit::Failed, text).hint("--server must be the URL of a webhook service")
 }
 
 /// Returns the failure that the server's answer tells.

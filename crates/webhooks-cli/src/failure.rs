@@ -92,14 +92,10 @@ impl Failure {
 
     /// Returns what is wrong and why, on one line.
     pub(crate) fn one_line(&self) -> String {
-        let mut line = self.text.clone();
-        let mut source = self.source.as_deref().map(|source| source as &dyn Error);
-        while let Some(error) = source {
-            line.push_str(": ");
-            line.push_str(&error.to_string());
-            source = error.source();
+        match self.source.as_deref() {
+            Some(source) => format!("{}: {}", self.text, with_causes(source)),
+            None => self.text.clone(),
         }
-        line
     }
 
     /// Returns what to do, if that is known.
@@ -122,16 +118,29 @@ impl fmt::Display for Failure {
     /// Writes the failure, its causes and the hint, a line each.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
-        let mut source = self.source.as_deref().map(|source| source as &dyn Error);
-        while let Some(error) = source {
+        for error in self.source.as_deref().into_iter().flat_map(|source| causes(source)) {
             write!(f, "\n  because {error}")?;
-            source = error.source();
         }
         match &self.hint {
             Some(hint) => write!(f, "\n  hint: {hint}"),
             None => Ok(()),
         }
     }
+}
+
+/// Returns an error and its causes on one line.
+pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
+    causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// Returns an error and its causes.
+fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
+}
+
+/// Returns the failure of a server that answers in another way than a webhook service.
+pub(crate) fn not_a_service(text: impl Into<String>) -> Failure {
+    Failure::new(Exit::Failed, text).hint("--server must be the URL of a webhook service")
 }
 
 /// The failure to write the output.

@@ -6,6 +6,7 @@ mod body;
 mod failure;
 mod loopback;
 mod moment;
+mod private_file;
 mod scheme_option;
 
 mod signals;

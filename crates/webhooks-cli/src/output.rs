@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::failure::{Exit, Failure};
+use crate::failure::{Failure, not_a_service};
 use crate::global::{Color, Global};
 use crate::table::{Column, Table};
 
@@ -91,11 +91,7 @@ impl Output {
     /// the first column is none of the API: it must not pass for a success.
     pub(crate) fn thing(self, columns: &[Column], thing: &Value) -> Result<(), Failure> {
         if columns.first().is_none_or(|column| thing.pointer(column.1).is_none()) {
-            return Err(Failure::new(
-                Exit::Failed,
-                "the server answered without what was asked for",
-            )
-            .hint("--server must be the URL of a webhook service"));
+            return Err(not_a_service("the server answered without what was asked for"));
         }
         if self.is_json() {
             return Ok(self.json(thing)?);

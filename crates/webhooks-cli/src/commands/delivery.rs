@@ -128,15 +128,11 @@ enum DeliveryAction {
 
 pub(crate) async fn run(args: DeliveryArgs, context: &Context) -> Result<(), Failure> {
     let (client, output) = (context.client()?, context.output);
-    if let DeliveryAction::Jobs { id, options } = args.action {
-        return match id {
-            Some(id) => {
-                output.thing(&job::COLUMNS, &client.get(&["background-task", &id], &[]).await?)
-            }
-            None => options.run(&client, output, &["background-task"], &[], &job::COLUMNS).await,
-        };
-    }
-    let app = args.app.find(&client).await?;
+    let app = match &args.action {
+        // A job has no application.
+        DeliveryAction::Jobs { .. } => String::new(),
+        _ => args.app.find(&client).await?,
+    };
     let app = app.as_str();
     match args.action {
         DeliveryAction::List(filter) => filter.list(&client, output, app).await,
@@ -173,7 +169,12 @@ pub(crate) async fn run(args: DeliveryArgs, context: &Context) -> Result<(), Fai
             output.note("cancelled: it may take a moment until the last one is");
             Ok(())
         }
-        DeliveryAction::Jobs { .. } => Ok(()),
+        DeliveryAction::Jobs { id: Some(id), .. } => {
+            output.thing(&job::COLUMNS, &client.get(&["background-task", &id], &[]).await?)
+        }
+        DeliveryAction::Jobs { id: None, options } => {
+            options.run(&client, output, &["background-task"], &[], &job::COLUMNS).await
+        }
     }
 }
 

@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 use webhooks_core::Timestamp;
 
 use crate::body::add;
-use crate::client::{Client, not_a_service};
+use crate::client::Client;
 use crate::context::Context;
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, not_a_service};
 use crate::list::ListOptions;
 use crate::moment::future;
 use crate::output::Output;

@@ -1,6 +1,5 @@
 //! `serve`: the service, with its workers, in this process.
 
-use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -26,6 +25,7 @@ use webhooks_server::{Metrics, ServeSettings, Service, ServiceSettings, serve};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::log_options::{self, LogOptions};
+use crate::private_file;
 use crate::secret;
 use crate::signals::Signals;
 use crate::store::{Database, Opened};
@@ -286,11 +286,7 @@ const AGENT: &str = concat!("webhooks/", env!("CARGO_PKG_VERSION"));
 
 /// Writes a secret into a file that did not exist, and that others cannot read.
 fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
+    let mut file = private_file::create(path)?;
     writeln!(file, "{text}")?;
     file.sync_all()
 }

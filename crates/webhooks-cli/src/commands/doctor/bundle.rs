@@ -1,12 +1,12 @@
 //! The bundle: one file for whoever helps, without a secret.
 
-use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 
 use serde_json::Value;
 
 use crate::failure::{Exit, Failure};
+use crate::private_file;
 
 /// The text in place of a secret.
 const HIDDEN: &str = "(hidden)";
@@ -22,11 +22,7 @@ pub(super) fn write(path: &Path, bundle: Value, secrets: &[String]) -> Result<()
     let text = serde_json::to_string_pretty(&scrubbed(bundle, secrets));
     let text =
         text.map_err(|error| Failure::new(Exit::Failed, "cannot write JSON").because(error))?;
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options.open(path).and_then(|mut file| writeln!(file, "{text}"));
+    let written = private_file::create(path).and_then(|mut file| writeln!(file, "{text}"));
     written.map_err(|error| {
         let is_there = error.kind() == ErrorKind::AlreadyExists;
         let failure = Failure::file("write", path.display(), error);

@@ -7,6 +7,7 @@ use webhooks_http::{HttpTransport, HttpTransportError};
 
 use super::check::Check;
 use super::mode;
+use crate::failure::with_causes;
 
 /// Checks the root certificates and the resolver, as a service on this machine would find them.
 pub(super) fn check() -> Vec<Check> {
@@ -17,25 +18,14 @@ pub(super) fn check() -> Vec<Check> {
         Ok(_transport) => vec![roots_found(), Check::ok(DNS, "the system names a server")],
         Err(error @ HttpTransportError::Dns { .. }) => {
             let mend = "mend /etc/resolv.conf and /etc/hosts";
-            vec![roots_found(), Check::failed(DNS, reasons(&error), mend)]
+            vec![roots_found(), Check::failed(DNS, with_causes(&error), mend)]
         }
         Err(error) => {
             let mend = "install the package ca-certificates";
             let dns = Check::skipped(DNS, "without root certificates it is not tried");
-            vec![Check::failed(ROOTS, reasons(&error), mend), dns]
+            vec![Check::failed(ROOTS, with_causes(&error), mend), dns]
         }
     }
-}
-
-/// Returns an error and its causes on one line.
-fn reasons(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        line = format!("{line}: {error}");
-        source = error.source();
-    }
-    line
 }
 
 /// Checks that nobody else can read the files with secrets. `rows` are the settings, of which those that may be

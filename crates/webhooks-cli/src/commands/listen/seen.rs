@@ -1,6 +1,6 @@
 //! A request that came, as it is printed and stored.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
@@ -12,6 +12,7 @@ use webhooks_core::Timestamp;
 
 use super::forward::Forwarded;
 use crate::failure::Failure;
+use crate::private_file;
 use crate::visible::visible;
 
 /// The most bytes of a body in which the type and the id are looked for.
@@ -149,12 +150,8 @@ impl Seen {
         }
         text.extend(b"\r\n");
         text.extend(&self.body);
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
         // Some schemes have the secret in a header.
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let written = options.open(&path).and_then(|mut file| file.write_all(&text));
+        let written = private_file::create(&path).and_then(|mut file| file.write_all(&text));
         written.map_err(|error| Failure::file("write", path.display(), error))
     }
 }
