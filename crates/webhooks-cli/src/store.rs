@@ -78,7 +78,8 @@ impl Database {
         match &self.place {
             Place::File(path) => {
                 let is_new = !path.exists();
-                let store = SqliteOptions::new(path).sealing_keys(self.keys.clone()).open().await;
+                let options = SqliteOptions::new(path).sealing_keys(self.keys.clone());
+                let store = options.reserve_log().open().await;
                 let store = store.map_err(|error| self.failed(error))?;
                 let records = SqliteRecordStore::new(store.clone())
                     .await

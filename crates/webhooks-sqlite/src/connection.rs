@@ -23,6 +23,9 @@ const SETTINGS: &str = "
     PRAGMA temp_store = MEMORY;
 ";
 
+/// The size of the log at which it is copied to the database: 4,096 pages.
+pub(crate) const LOG_BYTES: u64 = 16 * 1024 * 1024;
+
 /// Sets the memory for pages of the file: 4 MiB. The pages that a publish, a claim and a settlement touch lie
 /// at the ends of the tables and indexes, and fit. A larger cache fills with pages that are not read again:
 /// 64 MiB were not faster with a million waiting deliveries (`bench deliver`). The cache is set after the

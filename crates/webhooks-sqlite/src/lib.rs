@@ -59,6 +59,7 @@ mod replay;
 
 mod try_now;
 
+mod reserved_log;
 mod retention;
 
 mod roll_up;

@@ -11,7 +11,7 @@ use crate::command::Wakeup;
 use crate::inner::SqliteInner;
 use crate::write_connection::WriteConnection;
 use crate::writer::Writer;
-use crate::{OpenError, SqliteOptions, SqliteStore, connection, file, jobs, load};
+use crate::{OpenError, SqliteOptions, SqliteStore, connection, file, jobs, load, reserved_log};
 
 /// The number of commands that may wait for the writer. Callers of further ones wait for a place.
 const QUEUE_CAPACITY: usize = 1_024;
@@ -75,13 +75,16 @@ fn open_blocking(options: SqliteOptions) -> Result<SqliteStore, OpenError> {
 
 /// Opens the file; returns the store, and its writer before that runs.
 pub(crate) fn prepare(options: SqliteOptions) -> Result<(SqliteStore, Writer), OpenError> {
-    let SqliteOptions { path, keys, window, max_body, max_bytes } = options;
+    let SqliteOptions { path, keys, window, max_body, max_bytes, reserves_log } = options;
     let path = file::locate(&path)?;
     // The lock comes before SQLite opens the file: a second store must not even migrate it.
     let lock = file::lock(&path)?;
-    let (connection, limit) = connection::open_for_writing(&path, max_bytes)?;
-    let connection = WriteConnection::new(connection, limit, keys);
+    let (mut connection, limit) = connection::open_for_writing(&path, max_bytes)?;
     let failed = |source| OpenError::Sqlite { path: path.clone(), source };
+    if reserves_log {
+        reserved_log::reserve(&mut connection, &path, connection::LOG_BYTES).map_err(failed)?;
+    }
+    let connection = WriteConnection::new(connection, limit, keys);
     let mut connection = connection.map_err(failed)?;
     let inner = Arc::new(SqliteInner::new(path, window, max_body));
     load::endpoints(&mut connection, &inner)?;

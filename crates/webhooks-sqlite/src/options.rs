@@ -39,6 +39,7 @@ pub struct SqliteOptions {
     pub(crate) window: Window,
     pub(crate) max_body: usize,
     pub(crate) max_bytes: Option<u64>,
+    pub(crate) reserves_log: bool,
 }
 
 impl SqliteOptions {
@@ -51,6 +52,7 @@ impl SqliteOptions {
             window,
             max_body: MAX_BODY,
             max_bytes: None,
+            reserves_log: false,
         }
     }
 
@@ -85,5 +87,14 @@ impl SqliteOptions {
     /// is left, outcomes are recorded without their attempts.
     pub fn max_bytes(self, max_bytes: u64) -> Self {
         Self { max_bytes: Some(max_bytes), ..self }
+    }
+    /// Fills the log beside the file with zeros when the store is opened: 16 MiB, which take some milliseconds
+    /// and are given back when the store is closed.
+    ///
+    /// Commits are then as fast from the first one on as they are later, when they overwrite the log. Without
+    /// it, the first 16 MiB are appended, which changes the size of a file with each commit. If the disk has
+    /// no room, nothing is filled.
+    pub fn reserve_log(self) -> Self {
+        Self { reserves_log: true, ..self }
     }
 }

@@ -15,7 +15,7 @@ use webhooks_dispatch::{BoxedStore, Engine, EngineSettings};
 use webhooks_http::HttpTransport;
 use webhooks_postgres::PostgresStore;
 use webhooks_server::{Metrics, ServeSettings, Service, ServiceSettings, serve};
-use webhooks_sqlite::SqliteStore;
+use webhooks_sqlite::{SqliteOptions, SqliteStore};
 use webhooks_tests::crash::{open, settings};
 
 /// The time that attempts in flight have to end.
@@ -65,7 +65,7 @@ async fn open_store(store: &str) -> (Opened, BoxedStore, Admin) {
         let records = PostgresRecordStore::new(&store).await.unwrap();
         (Opened::Postgres(store.clone()), BoxedStore::new(store), Admin::new(records))
     } else {
-        let store = SqliteStore::open(store).await.unwrap();
+        let store = SqliteOptions::new(store).reserve_log().open().await.unwrap();
         let records = SqliteRecordStore::new(store.clone()).await.unwrap();
         (Opened::Sqlite(store.clone()), BoxedStore::new(store), Admin::new(records))
     }
