@@ -15,8 +15,10 @@ mod overrides;
 mod refused_keys;
 mod schema;
 mod schema_cache;
-mod serve;
 mod throttle;
+mod tls;
+
+mod serve;
 
 #[cfg(feature = "otlp")]
 pub mod otlp;
@@ -66,5 +68,6 @@ mod router;
 
 // The public interface is:
 pub use metrics::Metrics;
-pub use serve::{ServeSettings, serve};
+pub use serve::{ServeSettings, serve, serve_tls};
 pub use service::{Service, ServiceSettings};
+pub use tls::{Tls, TlsCertificate, TlsError};
