@@ -3,6 +3,7 @@
 // Each file uses only files above it, so read from top to bottom.
 
 mod address;
+mod base_path;
 mod deadline;
 mod error;
 
@@ -67,6 +68,7 @@ mod unoffered;
 mod router;
 
 // The public interface is:
+pub use base_path::{BasePath, BasePathError};
 pub use metrics::Metrics;
 pub use serve::{ServeSettings, serve, serve_tls};
 pub use service::{Service, ServiceSettings};
