@@ -57,7 +57,7 @@ pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<(), Failu
     let (client, refused) = match context.client() {
         Ok(client) => (client, None),
         Err(failure) => {
-            (Client::new(&context.global.server, None, context.global.timeout)?, Some(failure))
+            (Client::new(&context.global.server, None, &context.global)?, Some(failure))
         }
     };
     context.output.progress("looking");
