@@ -180,8 +180,12 @@ fn the_configuration_is_checked_with_its_pair() {
         "{ended:?}"
     );
     ended.ok();
+    let told = place.run(&["doctor"]).out;
+    assert!(told.contains("it fits its key, and is valid until 4096-01-01"), "{told}");
     place.write("key.pem", &Pair::new().key);
     place.run(&["config", "check"]).failed(2, &["do not fit together"]);
+    let told = place.run(&["doctor"]).out;
+    assert!(told.contains("FAILED   certificate"), "{told}");
 }
 
 /// A certificate that was forgotten must not end all deliveries at the next restart.
