@@ -15,10 +15,10 @@ use thiserror::Error;
 use tokio_rustls::TlsAcceptor;
 use webhooks_core::Timestamp;
 
-/// The name of HTTP/2 in a handshake (RFC 9113 §3.1).
+/// The name of HTTP/2 in handshakes (RFC 9113 §3.1).
 pub(crate) const HTTP2: &[u8] = b"h2";
 
-/// The name of HTTP/1.1 in a handshake (RFC 7301 §6).
+/// The name of HTTP/1.1 in handshakes (RFC 7301 §6).
 const HTTP1: &[u8] = b"http/1.1";
 
 /// The reason for which a certificate or its key cannot be used. It never shows any of their content.
