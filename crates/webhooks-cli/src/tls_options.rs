@@ -16,7 +16,7 @@ use crate::secret;
 use crate::signals::Hangups;
 
 /// The time between two looks at the files.
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_mins(1);
 
 /// The most bytes of a file.
 const MAX_LEN: u64 = 1024 * 1024;
@@ -207,7 +207,7 @@ mod tests {
     }
 
     /// Writes a file at a time of its own: two writes in one tick of the system's clock would look like one.
-    fn write(path: &Path, text: String, year: i32) {
+    fn write(path: &Path, text: &str, year: i32) {
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(year.unsigned_abs().into());
         let mut file = File::create(path).unwrap();
         file.write_all(text.as_bytes()).unwrap();
@@ -221,8 +221,8 @@ mod tests {
         let key = rcgen::KeyPair::generate().unwrap();
         let path = |name| folder.path().join(name);
         let files = TlsFiles { certificate: path("cert.pem"), key: path("key.pem") };
-        write(&files.certificate, params.self_signed(&key).unwrap().pem(), year);
-        write(&files.key, key.serialize_pem(), year);
+        write(&files.certificate, &params.self_signed(&key).unwrap().pem(), year);
+        write(&files.key, &key.serialize_pem(), year);
         files
     }
 
