@@ -1,6 +1,8 @@
 //! The client of the API.
 
+use std::error::Error;
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -281,12 +283,14 @@ fn authorities(path: &Path) -> Result<Vec<Certificate>, Failure> {
 
 /// Returns whether a server was reached and its certificate refused.
 fn is_untrusted(error: &reqwest::Error) -> bool {
-    let mut causes = causes(error);
-    causes.any(|cause| {
-        let inner = cause.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
-        let tls = inner.and_then(|inner| inner.downcast_ref()).or_else(|| cause.downcast_ref());
-        matches!(tls, Some(rustls::Error::InvalidCertificate(_)))
-    })
+    causes(error).any(refuses_certificate)
+}
+
+fn refuses_certificate(error: &(dyn Error + 'static)) -> bool {
+    // An I/O error passes over the error in it when it tells its source, and there may be another one in it.
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    inner.is_some_and(|inner| refuses_certificate(inner))
+        || matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
 }
 
 /// Returns the pause that a server asks for which has too many requests: a minute at most, and a second by default.

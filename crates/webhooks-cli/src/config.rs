@@ -288,7 +288,10 @@ pub(crate) fn with_variable(
     let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg) else {
         return error;
     };
-    let scopes = command.get_subcommands().chain([command]);
+    // Before, an option cannot be shown.
+    let mut command = command.clone();
+    command.build();
+    let scopes = command.get_subcommands().chain([&command]);
     let arg = scopes.flat_map(Command::get_arguments).find(|arg| arg.to_string() == *shown);
     let variable = arg.and_then(Arg::get_env).filter(|name| std::env::var_os(name).is_some());
     let option = arg.and_then(Arg::get_long).map(|option| format!("--{option}"));
