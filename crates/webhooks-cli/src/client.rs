@@ -1,18 +1,22 @@
 //! The client of the API.
 
+use std::error::Error;
 use std::fmt;
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use url::Url;
 use webhooks_dispatch::clock::{Clock as _, SystemClock};
 
-use crate::failure::{Exit, Failure, not_a_service};
+use crate::failure::{Exit, Failure, causes, not_a_service};
+use crate::global::Global;
 use crate::visible::visible;
 
 /// The most things that the API returns in a page.
@@ -38,8 +42,13 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    pub(crate) fn new(server: &str, key: Option<&str>, timeout: Duration) -> Result<Self, Failure> {
-        Self::build(server, key, reqwest::Client::builder().timeout(timeout))
+    /// Returns the client of a server, with the time limit and the authorities of the options.
+    pub(crate) fn new(server: &str, key: Option<&str>, global: &Global) -> Result<Self, Failure> {
+        let mut http = reqwest::Client::builder().timeout(global.timeout);
+        if let Some(path) = &global.ca {
+            http = http.tls_certs_merge(authorities(path)?);
+        }
+        Self::build(server, key, http)
     }
 
     /// Returns a client of a service on this machine, to which no proxy leads.
@@ -218,7 +227,7 @@ impl Client {
     async fn body(&self, response: Response) -> Result<Bytes, Failure> {
         let status = response.status();
         if !status.is_success() {
-            return Err(refused(status, response).await);
+            return Err(refused(status, &response.text().await.unwrap_or_default()));
         }
         response.bytes().await.map_err(|error| self.unreachable(error))
     }
@@ -235,9 +244,14 @@ impl Client {
         } else {
             Exit::Unreachable
         };
+        let hint = if is_untrusted(&error) {
+            "--ca FILE trusts the authority that issued the certificate, or a certificate itself"
+        } else {
+            "is it running? `webhooks serve` starts it; --server names another one"
+        };
         Failure::new(exit, format!("no answer from {}", self.base))
             .because(error.without_url())
-            .hint("is it running? `webhooks serve` starts it; --server names another one")
+            .hint(hint)
     }
 }
 
@@ -248,6 +262,35 @@ pub(crate) struct Answer {
     /// The header that says when it was sent.
     pub(crate) date: Option<String>,
     pub(crate) text: String,
+}
+
+impl Answer {
+    /// Returns the failure that it tells, if its status is none of success.
+    pub(crate) fn refused(&self) -> Failure {
+        refused(self.status, &self.text)
+    }
+}
+
+/// Reads the certificates of a file.
+fn authorities(path: &Path) -> Result<Vec<Certificate>, Failure> {
+    let text = std::fs::read(path).map_err(|error| Failure::file("read", path.display(), error))?;
+    let found = Certificate::from_pem_bundle(&text).ok().filter(|found| !found.is_empty());
+    found.ok_or_else(|| {
+        let text = format!("{}, which --ca names, has no certificate in PEM", path.display());
+        Failure::usage(text)
+    })
+}
+
+/// Returns whether a server was reached and its certificate refused.
+fn is_untrusted(error: &reqwest::Error) -> bool {
+    causes(error).any(refuses_certificate)
+}
+
+fn refuses_certificate(error: &(dyn Error + 'static)) -> bool {
+    // An I/O error passes over the error in it when it tells its source, and there may be another one in it.
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    inner.is_some_and(|inner| refuses_certificate(inner))
+        || matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
 }
 
 /// Returns the pause that a server asks for which has too many requests: a minute at most, and a second by default.
@@ -292,9 +335,8 @@ impl Pages {
 }
 
 /// Returns the failure that the server's answer tells.
-async fn refused(status: StatusCode, response: Response) -> Failure {
-    let text = response.text().await.unwrap_or_default();
-    let body: Value = serde_json::from_str(&text).unwrap_or_default();
+fn refused(status: StatusCode, text: &str) -> Failure {
+    let body: Value = serde_json::from_str(text).unwrap_or_default();
     let detail = match &body["detail"] {
         Value::String(detail) => detail.clone(),
         Value::Array(details) => details.iter().map(invalid_field).collect::<Vec<_>>().join("; "),

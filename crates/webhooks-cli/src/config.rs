@@ -9,6 +9,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 use toml::{Table, Value};
@@ -53,6 +54,16 @@ pub(crate) enum Origin {
     User(PathBuf),
     /// The default of the program.
     Default,
+}
+
+impl Origin {
+    /// Borrows the file of the project, if it is one.
+    pub(crate) fn project(&self) -> Option<&Path> {
+        match self {
+            Self::Project(path) => Some(path),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Origin {
@@ -265,6 +276,33 @@ pub(crate) fn settings<'c>(command: &'c Command, section: &str) -> impl Iterator
 /// Returns the sections, the options of every command first.
 pub(crate) fn sections() -> impl Iterator<Item = &'static str> {
     std::iter::once("").chain(SECTIONS)
+}
+
+/// Names the environment variable in place of the option in an error about its value, if the value came from there.
+/// `words` are those of the command line. Values of files were checked before.
+pub(crate) fn with_variable(
+    mut error: clap::Error,
+    command: &Command,
+    mut words: impl Iterator<Item = String>,
+) -> clap::Error {
+    let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    // Before, an option cannot be shown.
+    let mut command = command.clone();
+    command.build();
+    let scopes = command.get_subcommands().chain([&command]);
+    let arg = scopes.flat_map(Command::get_arguments).find(|arg| arg.to_string() == *shown);
+    let variable = arg.and_then(Arg::get_env).filter(|name| std::env::var_os(name).is_some());
+    let option = arg.and_then(Arg::get_long).map(|option| format!("--{option}"));
+    if let (Some(variable), Some(option)) = (variable, option) {
+        let is_given = words.any(|word| word.split('=').next() == Some(&*option));
+        if !is_given {
+            let name = variable.to_string_lossy().into_owned();
+            error.insert(ContextKind::InvalidArg, ContextValue::String(name));
+        }
+    }
+    error
 }
 
 fn scope<'c>(command: &'c Command, section: &str) -> Option<&'c Command> {

@@ -3,7 +3,7 @@
 use clap::{ArgMatches, Command};
 
 use crate::client::Client;
-use crate::config::{Config, Origin};
+use crate::config::{Config, Origin, settings, with_variable};
 use crate::failure::{Exit, Failure};
 use crate::global::Global;
 use crate::output::Output;
@@ -51,6 +51,7 @@ impl Context {
         }
         let matches = self.command.clone().try_get_matches_from(["webhooks", section]);
         let matches = matches.map_err(|error| {
+            let error = with_variable(error, &self.command, std::iter::empty());
             Failure::usage("the environment has a value that is not valid").because(error)
         })?;
         Ok(matches.subcommand().map(|(_, found)| found.clone()).unwrap_or_default())
@@ -58,11 +59,14 @@ impl Context {
 
     /// Returns the client of the server, with the key for it.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        let (server, key) = (self.origin("server"), self.origin("key"));
-        // A project that was fetched from somewhere must not learn the user's key.
-        if let (Origin::Project(project), Origin::User(user)) = (&server, &key) {
+        let (server, key) = (self.origin("", "server"), self.origin("", "key"));
+        let trusted = self.origin("", "ca");
+        // A project that was fetched from somewhere must not learn the user's key: neither its server, nor one that
+        // has a certificate of its authority.
+        let of_project = [&server, &trusted].into_iter().find_map(Origin::project);
+        if let (Some(project), Origin::User(user)) = (of_project, &key) {
             let text = format!(
-                "the server of {} would get the key of {}",
+                "the server or the authority of {} would get the key of {}",
                 project.display(),
                 user.display()
             );
@@ -77,16 +81,34 @@ impl Context {
             );
         }
         let text = text.map(|text| secret::read("--key", text)).transpose()?;
-        Client::new(&self.global.server, text.as_deref(), self.global.timeout)
+        Client::new(&self.global.server, text.as_deref(), &self.global)
     }
 
     /// Returns the client of the server with another key.
     pub(crate) fn client_with(&self, key: &str) -> Result<Client, Failure> {
-        Client::new(&self.global.server, Some(key), self.global.timeout)
+        Client::new(&self.global.server, Some(key), &self.global)
     }
 
-    fn origin(&self, option: &str) -> Origin {
-        let arg = self.command.get_arguments().find(|arg| arg.get_long() == Some(option));
-        arg.map_or(Origin::Default, |arg| self.config.origin("", arg, &self.matches))
+    /// Returns where the value of an option of the command `section` comes from. An empty section is that of the
+    /// options of every command.
+    pub(crate) fn origin(&self, section: &str, option: &str) -> Origin {
+        let arg = settings(&self.command, section).find(|arg| arg.get_long() == Some(option));
+        let matches = match self.matches.subcommand() {
+            Some((running, matches)) if running == section => Some(matches.clone()),
+            _ => self.matches_of(section).ok(),
+        };
+        let found = arg.zip(matches);
+        found.map_or(Origin::Default, |(arg, matches)| self.config.origin(section, arg, &matches))
+    }
+
+    /// Returns the name under which people know an option's value: that of the place that has set it.
+    pub(crate) fn name_of(&self, section: &str, option: &str) -> String {
+        match self.origin(section, option) {
+            Origin::Environment(name) => name,
+            Origin::Project(path) | Origin::User(path) => {
+                format!("{section}.{option} of {}", path.display())
+            }
+            Origin::Flag | Origin::Default => format!("--{option}"),
+        }
     }
 }

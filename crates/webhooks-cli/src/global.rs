@@ -21,6 +21,9 @@ pub(crate) struct Global {
     /// API key: @FILE, - for standard input, or the key itself, which other users of this machine can then see
     #[arg(long, global = true, env = "WEBHOOKS_KEY", value_name = "@FILE", hide_env_values = true)]
     pub(crate) key: Option<String>,
+    /// File of certificates in PEM to trust beside those of the system, for a service with a private authority
+    #[arg(long, global = true, env = "WEBHOOKS_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
     /// Profile of the configuration: a server and its key
     #[arg(long, global = true, env = "WEBHOOKS_PROFILE", value_name = "NAME")]
     pub(crate) profile: Option<String>,

@@ -40,26 +40,46 @@ enum LogForm {
 }
 
 impl LogOptions {
-    /// Starts the log of the process.
-    pub(crate) fn install(&self) -> Result<(), Failure> {
+    /// Starts the log of the process. `name` returns the name of a setting in errors, by its option.
+    pub(crate) fn install(&self, name: &dyn Fn(&str) -> String) -> Result<(), Failure> {
         let format = match self.log {
             LogForm::Pretty => LogFormat::Pretty,
             LogForm::Json => LogFormat::Json,
         };
-        install(format, &self.log_level)
-            .map_err(|error| Failure::usage("--log-level is refused").because(error))
+        install(format, &self.log_level).map_err(|error| {
+            Failure::usage(format!("{} is refused", name("log-level"))).because(error)
+        })
     }
 
-    /// Returns what exports spans, if there is a collector.
-    pub(crate) fn settings(&self) -> Result<Option<OtlpSettings>, Failure> {
+    /// Returns what exports spans, if there is a collector. `name` returns the name of a setting in errors.
+    pub(crate) fn settings(
+        &self,
+        name: &dyn Fn(&str) -> String,
+    ) -> Result<Option<OtlpSettings>, Failure> {
         let Some(url) = &self.otlp_url else { return Ok(None) };
-        let refused =
-            |error| Failure::usage("--otlp-url or --otlp-header is refused").because(error);
-        let mut settings = OtlpSettings::new(url).map_err(refused)?;
+        let refused = |option| {
+            let text = format!("{} is refused", name(option));
+            move |error| Failure::usage(text).because(error)
+        };
+        let mut settings = OtlpSettings::new(url).map_err(refused("otlp-url"))?;
         for text in &self.otlp_header {
-            settings = settings.header(&secret::read("--otlp-header", text)?).map_err(refused)?;
+            let header = secret::read(&name("otlp-header"), text)?;
+            settings = settings.header(&header).map_err(refused("otlp-header"))?;
         }
         Ok(Some(settings))
+    }
+
+    /// Returns the values of settings that should not stand on the command line, by option.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        self.otlp_header.iter().map(|text| ("otlp-header", text))
+    }
+
+    /// Warns people of something; in the form of the log if programs read it.
+    pub(crate) fn warn(&self, text: &str) {
+        match self.log {
+            LogForm::Pretty => Output::warn(text),
+            LogForm::Json => tracing::warn!("{text}"),
+        }
     }
 
     /// Returns whether programs read the log.

@@ -28,6 +28,7 @@ mod signed_request;
 mod client;
 mod log_options;
 mod store;
+mod tls_options;
 
 mod config;
 
@@ -52,7 +53,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::cli::Cli;
-use crate::config::{Config, Selection};
+use crate::config::{Config, Selection, with_variable};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
@@ -83,6 +84,7 @@ fn run() -> Result<(), Failure> {
     let matches = match command.clone().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => {
+            let error = with_variable(error, &command, std::env::args());
             // Nobody reads it if this fails; the code is the same.
             let _unread = error.print();
             return if error.exit_code() == 0 { Ok(()) } else { Err(Failure::told(Exit::Usage)) };

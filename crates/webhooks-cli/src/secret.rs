@@ -31,16 +31,21 @@ pub(crate) fn read(option: &str, text: &str) -> Result<String, Failure> {
 
 /// Reads a secret as [`read`] does, and warns if it stands on the command line.
 pub(crate) fn read_given(option: &str, text: &str) -> Result<String, Failure> {
+    warn_of_literal(option, text);
+    read(option, text)
+}
+
+/// Warns if a secret stands on the command line itself.
+pub(crate) fn warn_of_literal(option: &str, text: &str) {
     if text != "-" && !text.starts_with('@') {
         Output::warn(format!(
             "other users of this machine can see a secret on the command line: use {option} @FILE"
         ));
     }
-    read(option, text)
 }
 
 /// Warns if other users of this machine can read the file.
-fn warn_of_readers(option: &str, path: &str) {
+pub(crate) fn warn_of_readers(option: &str, path: &str) {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;

@@ -1,4 +1,4 @@
-//! The signals that end a command.
+//! The signals that end a command, and the one that makes it read files anew.
 
 use crate::failure::{Exit, Failure};
 
@@ -38,5 +38,38 @@ impl Signals {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+}
+
+/// SIGHUP, by which people ask a service to read its files anew.
+#[derive(Debug)]
+pub(crate) struct Hangups {
+    #[cfg(unix)]
+    signal: tokio::signal::unix::Signal,
+}
+
+impl Hangups {
+    /// Takes the signal, which would end the process otherwise.
+    pub(crate) fn new() -> Result<Self, Failure> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+
+            let signal = signal(SignalKind::hangup()).map_err(|error| {
+                Failure::new(Exit::Failed, "cannot wait for SIGHUP").because(error)
+            })?;
+            Ok(Self { signal })
+        }
+        #[cfg(not(unix))]
+        Ok(Self {})
+    }
+
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) {
+        #[cfg(unix)]
+        if self.signal.recv().await.is_some() {
+            return;
+        }
+        std::future::pending::<()>().await;
     }
 }

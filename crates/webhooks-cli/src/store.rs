@@ -53,22 +53,30 @@ impl fmt::Display for Database {
 
 impl Database {
     pub(crate) fn read(text: &str, keys: &[String]) -> Result<Self, Failure> {
-        let text =
-            if text.starts_with('@') { secret::read("--database", text)? } else { text.to_owned() };
+        Self::read_named(("--database", text), ("--sealing-key", keys))
+    }
+
+    /// Reads a database and its keys, whose settings have these names in errors.
+    pub(crate) fn read_named(
+        (name, text): (&str, &str),
+        (key_name, keys): (&str, &[String]),
+    ) -> Result<Self, Failure> {
+        let text = if text.starts_with('@') { secret::read(name, text)? } else { text.to_owned() };
         let is_server = text.starts_with("postgres://") || text.starts_with("postgresql://");
         let place = if is_server {
             let url = Url::parse(&text);
             Place::Postgres(
-                url.map_err(|error| Failure::usage("--database is not a URL").because(error))?,
+                url.map_err(|error| Failure::usage(format!("{name} is not a URL")).because(error))?,
             )
         } else if text.contains("://") {
-            return Err(Failure::usage("--database is neither a file nor a postgres:// URL"));
+            let text = format!("{name} is neither a file nor a postgres:// URL");
+            return Err(Failure::usage(text));
         } else {
             Place::File(text.into())
         };
         let key = |text: &String| {
-            let key = SealingKey::from_hex(&secret::read("--sealing-key", text)?);
-            key.map_err(|error| Failure::usage("--sealing-key is refused").because(error))
+            let key = SealingKey::from_hex(&secret::read(key_name, text)?);
+            key.map_err(|error| Failure::usage(format!("{key_name} is refused")).because(error))
         };
         let keys = keys.iter().map(key).collect::<Result<_, _>>()?;
         Ok(Self { place, keys })
@@ -108,6 +116,11 @@ impl Database {
                 })
             }
         }
+    }
+
+    /// Returns whether the text of a setting shows a password, to those who see the setting.
+    pub(crate) fn shows_password(text: &str) -> bool {
+        Url::parse(text).is_ok_and(|url| url.password().is_some())
     }
 
     /// Returns the file, if it is one.

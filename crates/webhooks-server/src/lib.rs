@@ -3,6 +3,7 @@
 // Each file uses only files above it, so read from top to bottom.
 
 mod address;
+mod base_path;
 mod deadline;
 mod error;
 
@@ -15,8 +16,10 @@ mod overrides;
 mod refused_keys;
 mod schema;
 mod schema_cache;
-mod serve;
 mod throttle;
+mod tls;
+
+mod serve;
 
 #[cfg(feature = "otlp")]
 pub mod otlp;
@@ -65,6 +68,8 @@ mod unoffered;
 mod router;
 
 // The public interface is:
+pub use base_path::{BasePath, BasePathError};
 pub use metrics::Metrics;
-pub use serve::{ServeSettings, serve};
+pub use serve::{ServeSettings, serve, serve_tls};
 pub use service::{Service, ServiceSettings};
+pub use tls::{Tls, TlsCertificate, TlsError};

@@ -1,7 +1,9 @@
 //! The OpenAPI document, made of the routes themselves.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
+use axum::extract::State;
 use axum::response::{Html, IntoResponse};
 use http::header;
 use utoipa::openapi::tag::TagBuilder;
@@ -69,8 +71,16 @@ pub(crate) fn routes() -> OpenApiRouter<Service> {
     operation_id = "v1.openapi.get", tag = "Documentation", security(()),
     responses((status = 200, body = Object, content_type = "application/json")),
 )]
-async fn read() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.json.as_str())
+async fn read(State(service): State<Service>) -> impl IntoResponse {
+    let (json, base) = (DOCUMENT.json.as_str(), &service.settings().base_path);
+    let json = match json.strip_prefix('{') {
+        // Programs find the paths under it. Its characters need no escape.
+        Some(rest) if !base.is_root() => {
+            Cow::Owned(format!("{{\"servers\":[{{\"url\":\"{base}\"}}],{rest}"))
+        }
+        _ => Cow::Borrowed(json),
+    };
+    ([(header::CONTENT_TYPE, "application/json")], json)
 }
 
 /// Returns this document as a page for people.

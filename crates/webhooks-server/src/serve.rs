@@ -1,28 +1,21 @@
 //! A server for the router, which withstands slow and many clients.
 
-use std::convert::Infallible;
+mod connection;
+mod http2;
+
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::ConnectInfo;
-use axum::response::Response;
-use http::header::CONNECTION;
-use http::{HeaderValue, Request};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio_io_timeout::TimeoutStream;
-use tower_service::Service as _;
 use webhooks_dispatch::clock::{Clock as _, SystemClock};
+
+use crate::tls::Tls;
+
+use connection::Server;
 
 /// The time after which connections are accepted again when the system has no room for one, such as too few
 /// file descriptors.
@@ -33,14 +26,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 #[non_exhaustive]
 pub struct ServeSettings {
     /// The most connections; 4,096 by default. Further ones wait until one ends; meanwhile each connection
-    /// ends with its next answer. The limit of open files of the process must be higher.
+    /// ends with its next answer. The limit of open files of the process must be higher. A connection counts before
+    /// its handshake.
     pub max_connections: usize,
+    /// The longest time of a TLS handshake; 10 s by default.
+    pub handshake_timeout: Duration,
     /// The longest time from the start of a connection, or from an answer, until the headers of the next
     /// request are there; 60 s by default. This ends idle connections and those that send headers
     /// slowly. A proxy in front must end its idle connections earlier.
     pub header_timeout: Duration,
     /// The most bytes of the headers of a request; 32 KiB by default. Larger ones get 431, and so do those
-    /// with more than 100 fields.
+    /// of HTTP/1.1 with more than 100 fields.
     pub max_header_bytes: usize,
     /// The longest time in which a client takes nothing of an answer; 30 s by default.
     pub write_timeout: Duration,
@@ -52,6 +48,7 @@ impl Default for ServeSettings {
     fn default() -> Self {
         Self {
             max_connections: 4_096,
+            handshake_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(60),
             max_header_bytes: 32 * 1024,
             write_timeout: Duration::from_secs(30),
@@ -64,8 +61,8 @@ impl Default for ServeSettings {
 /// returns when the requests in work are answered, at the latest after the grace time.
 ///
 /// Handlers find the address of the caller as `ConnectInfo<SocketAddr>`. Bodies are the affair of the router:
-/// that of a [`Service`](crate::Service) limits their size and their time. There is no TLS and no HTTP/2: both
-/// are for a proxy in front, which also takes the streams of browsers together.
+/// that of a [`Service`](crate::Service) limits their size and their time. There is no TLS and no HTTP/2:
+/// [`serve_tls`] has both, and so has a proxy in front.
 ///
 /// # Cancellation
 /// A dropped future ends all connections at once.
@@ -87,13 +84,50 @@ pub async fn serve(
     settings: ServeSettings,
     stop: impl Future<Output = ()> + Send,
 ) {
+    run(listener, (router, None), settings, stop).await;
+}
+
+/// Serves a router by HTTP/1.1 and HTTP/2 over TLS, as [`serve`] does it without. The client chooses the version
+/// of HTTP in the handshake. A client that speaks HTTP without TLS is told so.
+///
+/// # Cancellation
+/// A dropped future ends all connections at once.
+///
+/// # Example
+/// ```no_run
+/// # async fn run(service: webhooks_server::Service) -> Result<(), Box<dyn std::error::Error>> {
+/// use webhooks_server::{ServeSettings, Tls, TlsCertificate, serve_tls};
+///
+/// let (chain, key) = (std::fs::read("chain.pem")?, std::fs::read("key.pem")?);
+/// let tls = Tls::new(TlsCertificate::from_pem(&chain, &key)?);
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:8443").await?;
+/// let stop = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
+/// serve_tls(listener, tls, service.router(), ServeSettings::default(), stop).await;
+/// # Ok(())
+/// # }
+/// ```
+pub async fn serve_tls(
+    listener: TcpListener,
+    tls: Tls,
+    router: Router,
+    settings: ServeSettings,
+    stop: impl Future<Output = ()> + Send,
+) {
+    run(listener, (router, Some(tls)), settings, stop).await;
+}
+
+async fn run(
+    listener: TcpListener,
+    (router, tls): (Router, Option<Tls>),
+    settings: ServeSettings,
+    stop: impl Future<Output = ()> + Send,
+) {
     let mut stop = pin!(stop);
     let mut connections = JoinSet::new();
-    let graceful = GracefulShutdown::new();
-    let server = Server::new(router, settings);
-    let settings = &server.settings;
+    let (most, grace) = (settings.max_connections.max(1), settings.grace);
+    let (server, stopping) = Server::new(router, tls, settings);
     loop {
-        let has_room = connections.len() < settings.max_connections.max(1);
+        let has_room = connections.len() < most;
         server.is_full.store(!has_room, Ordering::Relaxed);
         tokio::select! {
             biased;
@@ -101,13 +135,15 @@ pub async fn serve(
             // A panic is a bug of the router, and was reported.
             Some(_ended) = connections.join_next() => {}
             (stream, peer) = accept(&listener), if has_room => {
-                connections.spawn(server.clone().connection(stream, peer, graceful.watcher()));
+                connections.spawn(server.clone().connection(stream, peer));
             }
         }
     }
     // Callers turn to another process at once.
     drop(listener);
-    if tokio::time::timeout(settings.grace, graceful.shutdown()).await.is_err() {
+    stopping.send_replace(true);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(grace, ended).await.is_err() {
         let connections = connections.len();
         tracing::warn!(connections, "requests were not answered within the grace time");
     }
@@ -135,58 +171,4 @@ fn is_of_client(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
 
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
-}
-
-/// The parts that all connections share.
-#[derive(Clone)]
-struct Server {
-    router: Router,
-    settings: Arc<ServeSettings>,
-    http: http1::Builder,
-    /// Whether no further connection is accepted.
-    is_full: Arc<AtomicBool>,
-}
-
-impl Server {
-    fn new(router: Router, settings: ServeSettings) -> Self {
-        let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new())
-            .header_read_timeout(settings.header_timeout)
-            .max_header_size(settings.max_header_bytes);
-        Self { router, settings: Arc::new(settings), http, is_full: Arc::default() }
-    }
-
-    async fn connection(self, stream: TcpStream, peer: SocketAddr, watcher: Watcher) {
-        // An answer is small and must not wait for the next. A connection works without it.
-        let _slower = stream.set_nodelay(true);
-        let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(self.settings.write_timeout));
-        let Self { router, http, is_full, .. } = self;
-        let answer = service_fn(move |request| answer(&router, request, peer, &is_full));
-        let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), answer);
-        if let Err(error) = watcher.watch(connection).await {
-            // A client that is slow, speaks no HTTP or went away.
-            tracing::debug!(error = &error as &dyn std::error::Error, %peer, "a connection failed");
-        }
-    }
-}
-
-fn answer(
-    router: &Router,
-    request: Request<Incoming>,
-    peer: SocketAddr,
-    is_full: &Arc<AtomicBool>,
-) -> impl Future<Output = Result<Response, Infallible>> + use<> {
-    let mut request = request.map(Body::new);
-    request.extensions_mut().insert(ConnectInfo(peer));
-    // A router is always ready.
-    let (answer, is_full) = (router.clone().call(request), Arc::clone(is_full));
-    async move {
-        let mut response = answer.await?;
-        if is_full.load(Ordering::Relaxed) {
-            // Its place is for one that waits.
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        Ok(response)
-    }
 }

@@ -13,6 +13,7 @@ use webhooks_dispatch::clock::{Clock as _, MonotonicTime, SystemClock};
 use webhooks_dispatch::{BoxedStore, Engine, PublishError};
 use webhooks_http::HttpTransport;
 
+use crate::base_path::BasePath;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
 #[cfg(feature = "otlp")]
@@ -34,6 +35,11 @@ const JOBS: usize = 8;
 pub struct ServiceSettings {
     /// The URL at which people reach the service, for links to its pages.
     pub public_url: String,
+    /// The path under which all routes are; the root by default. It is a part of `public_url`, unless a proxy in
+    /// front adds it.
+    pub base_path: BasePath,
+    /// The URL of the portal in the links to sessions; `/portal` under `public_url` by default.
+    pub portal_url: Option<String>,
     /// The longest body of a request in bytes; 2 MiB by default.
     pub max_request: usize,
     /// The longest time that the body of a request may take to arrive; 30 s by default. The largest body needs
@@ -56,6 +62,8 @@ impl Default for ServiceSettings {
     fn default() -> Self {
         Self {
             public_url: "http://127.0.0.1:8071".to_owned(),
+            base_path: BasePath::default(),
+            portal_url: None,
             max_request: 2 * 1024 * 1024,
             body_timeout: Duration::from_secs(30),
             max_requests: 512,

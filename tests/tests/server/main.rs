@@ -48,4 +48,5 @@ mod settings;
 mod spans;
 mod store_lost;
 mod telemetry;
+mod tls;
 mod trace;

@@ -38,6 +38,7 @@ async fn resends(kind: Kind) {
         assert_eq!(page["data"][made - 1]["triggerType"], json!(0), "{page}");
         let (_, stats) = running.get(&format!("{endpoints}/crm/stats")).await;
         assert_eq!((&stats["sending"], &stats["fail"]), (&json!(1), &json!(0)), "{stats}");
+        assert!(stats["failingSince"].is_string() && stats["lateSecs"] == 0, "{stats}");
     }
     assert_eq!(receiver.received().len(), 4);
 }

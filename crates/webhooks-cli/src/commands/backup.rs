@@ -8,6 +8,7 @@ use webhooks_sqlite::{BackupError, Existing};
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::store::Database;
 
 /// Copy the database file while the service runs
 #[derive(Debug, Args)]
@@ -19,22 +20,22 @@ pub(crate) struct BackupArgs {
     to: PathBuf,
     /// Database file; that of `serve` by default
     #[arg(long, value_name = "FILE")]
-    database: Option<PathBuf>,
+    database: Option<String>,
     /// Replace the file that is there
     #[arg(long)]
     force: bool,
 }
 
 pub(crate) async fn run(args: BackupArgs, context: &Context) -> Result<(), Failure> {
-    let database = match args.database {
-        Some(path) => path,
+    let (name, text) = match args.database {
+        Some(text) => ("--database".to_owned(), text),
         None => {
             let settings = context.matches_of("serve")?;
             let text = settings.get_one::<String>("database").cloned().unwrap_or_default();
-            text.into()
+            (context.name_of("serve", "database"), text)
         }
     };
-    check_file(&database)?;
+    let database = database_file(&name, &text)?;
     let (to, existing) = (args.to.clone(), existing(args.force));
     let from = database.clone();
     let copy = move || webhooks_sqlite::backup(&from, &to, existing);
@@ -53,14 +54,13 @@ pub(super) fn existing(force: bool) -> Existing {
     if force { Existing::Replace } else { Existing::Keep }
 }
 
-/// Refuses a URL: another program copies such a database.
-pub(super) fn check_file(path: &Path) -> Result<(), Failure> {
-    if path.to_string_lossy().contains("://") || path.to_string_lossy().starts_with('@') {
-        return Err(Failure::usage("--database is not a file").hint(
-            "copy a database of PostgreSQL with pg_dump, and bring it back with pg_restore",
-        ));
-    }
-    Ok(())
+/// Returns the file of a database. `name` is that of the setting. Another program copies a database that is none.
+pub(super) fn database_file(name: &str, text: &str) -> Result<PathBuf, Failure> {
+    let database = Database::read_named((name, text), ("", &[]))?;
+    database.file().map(Path::to_owned).ok_or_else(|| {
+        Failure::usage(format!("{name} is not a file"))
+            .hint("copy a database of PostgreSQL with pg_dump, and bring it back with pg_restore")
+    })
 }
 
 /// Returns the bytes of a copy, or the failure with its exit code.

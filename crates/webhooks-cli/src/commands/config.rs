@@ -1,8 +1,9 @@
 //! `config`: where the value of each setting comes from.
 
-use clap::{Args, Subcommand};
+use clap::{Args, FromArgMatches as _, Subcommand};
 use serde_json::{Value, json};
 
+use crate::commands::serve::ServeArgs;
 use crate::config::{sections, settings};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -41,7 +42,7 @@ enum ConfigAction {
     /// Print each setting, its value, and where the value comes from
     #[command(before_help = "Examples:\n  webhooks config show\n  webhooks config show --json")]
     Show,
-    /// Check the files, and name those that were read
+    /// Check the files and the certificate that they name, and name those that were read
     #[command(before_help = "Examples:\n  webhooks config check --config other.toml")]
     Check,
     /// Print a file to start with
@@ -53,7 +54,14 @@ pub(crate) fn run(args: &ConfigArgs, context: &Context) -> Result<(), Failure> {
     match args.action {
         ConfigAction::Show => context.output.rows(&COLUMNS, &rows(context)?)?,
         ConfigAction::Check => {
-            // Each value was checked before.
+            // Each value was checked before, but not what files hold.
+            let serve = context.matches_of("serve")?;
+            let serve = ServeArgs::from_arg_matches(&serve)
+                .map_err(|error| Failure::usage(error.to_string()))?;
+            if let Some(certificate) = serve.check_certificate()? {
+                let until = certificate.valid_until();
+                context.output.note(format!("the certificate of `serve` is valid until {until}"));
+            }
             for file in &context.config.files {
                 context.output.note(format!("{} is right", file.display()));
             }

@@ -57,7 +57,7 @@ pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<(), Failu
     let (client, refused) = match context.client() {
         Ok(client) => (client, None),
         Err(failure) => {
-            (Client::new(&context.global.server, None, context.global.timeout)?, Some(failure))
+            (Client::new(&context.global.server, None, &context.global)?, Some(failure))
         }
     };
     context.output.progress("looking");
@@ -68,7 +68,11 @@ pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<(), Failu
     }
     checks.extend(check_database(&args, context, &serve).await);
     checks.extend(machine::check());
-    let key_files = key_files(&values(context)?);
+    let mut key_files = key_files(&values(context)?);
+    if let Ok(serve) = ServeArgs::from_arg_matches(&serve) {
+        checks.extend(machine::check_certificate(&serve));
+        key_files.extend(serve.certificate_key());
+    }
     checks.extend(machine::check_files(&rows, &key_files, &context.config.files));
     context.output.end_progress();
     print(context, &checks, version.as_deref())?;
@@ -103,6 +107,7 @@ fn print(context: &Context, checks: &[Check], version: Option<&str>) -> Result<(
     for Check { name, state, found, mend } in checks {
         let (word, style) = match state {
             State::Ok => ("ok     ", Style::new()),
+            State::Warning => ("warning", Style::new().fg_color(Some(AnsiColor::Yellow.into()))),
             State::Failed => ("FAILED ", Style::new().bold().fg_color(Some(AnsiColor::Red.into()))),
             State::Skipped => ("skipped", Style::new().dimmed()),
         };

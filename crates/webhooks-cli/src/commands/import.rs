@@ -88,7 +88,7 @@ impl Source {
         };
         let key = args.from_key.as_deref().map(|text| secret::read_given("--from-key", text));
         let url = from.get(1).map(String::as_str).unwrap_or_default();
-        let client = Client::new(url, key.transpose()?.as_deref(), context.global.timeout);
+        let client = Client::new(url, key.transpose()?.as_deref(), &context.global);
         let client = client.map_err(|failure| match failure.exit {
             Exit::Usage => Failure::usage("--from has no http or https URL, or --from-key no key"),
             _ => failure,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::backup::{check_file, copied, existing};
+use super::backup::{copied, database_file, existing};
 use crate::context::Context;
 use crate::failure::Failure;
 
@@ -19,19 +19,19 @@ pub(crate) struct RestoreArgs {
     from: PathBuf,
     /// Database file that is made
     #[arg(long, value_name = "FILE")]
-    database: PathBuf,
+    database: String,
     /// Replace the database that is there: what it accepted since the backup is lost
     #[arg(long)]
     force: bool,
 }
 
 pub(crate) async fn run(args: RestoreArgs, context: &Context) -> Result<(), Failure> {
-    check_file(&args.database)?;
-    let (from, to) = (args.from.clone(), args.database.clone());
+    let database = database_file("--database", &args.database)?;
+    let (from, to) = (args.from.clone(), database.clone());
     let existing = existing(args.force);
     let copy = move || webhooks_sqlite::restore(&from, &to, existing);
     let bytes = copied(tokio::task::spawn_blocking(copy).await)?;
-    let (from, to) = (args.from.display().to_string(), args.database.display().to_string());
+    let (from, to) = (args.from.display().to_string(), database.display().to_string());
     if context.output.is_json() {
         return Ok(context.output.json(&json!({ "from": from, "to": to, "bytes": bytes }))?);
     }

@@ -1,139 +1,40 @@
 //! `serve`: the service, with its workers, in this process.
 
-use std::io::Write as _;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+mod args;
+mod ready;
+
+use std::convert::Infallible;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
-use ipnet::IpNet;
-use listenfd::ListenFd;
 use sd_notify::NotifyState;
-use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use url::Url;
-use webhooks_admin::{
-    Actor, Admin, ApiKey, ApiKeyText, Grant, IdKind, JwtSecret, ListQuery, Role as KeyRole,
-};
-use webhooks_core::Timestamp;
 use webhooks_dispatch::clock::{Clock as _, SystemClock};
-use webhooks_dispatch::{Engine, EngineSettings, LogObserver};
-use webhooks_http::{AddressPolicy, HttpTransport};
-use webhooks_server::{Metrics, ServeSettings, Service, ServiceSettings, serve};
+use webhooks_dispatch::{Engine, LogObserver};
+use webhooks_server::{Metrics, ServeSettings, Service, Tls, serve, serve_tls};
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::log_options::{self, LogOptions};
-use crate::private_file;
-use crate::secret;
-use crate::signals::Signals;
-use crate::store::{Database, Opened};
+use crate::signals::{Hangups, Signals};
+use crate::store::Opened;
+use crate::tls_options::UsedCertificate;
 
-/// Serve the API, and deliver
-#[derive(Debug, Args)]
-#[command(before_help = "Examples:
-  webhooks serve --dev
-  webhooks serve --listen 0.0.0.0:8071 --database /var/lib/webhooks/webhooks.db
-  webhooks serve --database postgres://webhooks@db/webhooks --roles worker")]
-pub(crate) struct ServeArgs {
-    /// Address and port to listen on; systemd's socket counts before it
-    #[arg(long, env = "WEBHOOKS_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8071")]
-    listen: SocketAddr,
-    /// File, or postgres:// URL; @FILE for a URL in a file
-    #[arg(
-        long,
-        env = "WEBHOOKS_DATABASE",
-        value_name = "FILE|URL",
-        default_value = "webhooks.db",
-        hide_env_values = true
-    )]
-    database: String,
-    /// Parts of the service that run in this process
-    #[arg(
-        long,
-        env = "WEBHOOKS_ROLES",
-        value_name = "ROLE",
-        value_delimiter = ',',
-        default_value = "api,worker"
-    )]
-    roles: Vec<Role>,
-    /// URL at which people reach the service; the address to listen on by default
-    #[arg(long, env = "WEBHOOKS_PUBLIC_URL", value_name = "URL")]
-    public_url: Option<Url>,
-    /// For development: deliver to this machine too, also without TLS
-    #[arg(long, env = "WEBHOOKS_DEV")]
-    dev: bool,
-    /// Network to which deliveries may go beside the public internet; may be given several times
-    #[arg(long, env = "WEBHOOKS_ALLOW_NETWORK", value_name = "CIDR", value_delimiter = ',')]
-    allow_network: Vec<IpNet>,
-    /// Refuse endpoints whose URL is not https
-    #[arg(long, env = "WEBHOOKS_HTTPS_ONLY")]
-    https_only: bool,
-    /// Network of the proxies in front, whose X-Forwarded-For is believed; may be given several times
-    #[arg(long, env = "WEBHOOKS_PROXY_NETWORK", value_name = "CIDR", value_delimiter = ',')]
-    proxy_network: Vec<IpNet>,
-    /// Time after which events that have ended are forgotten
-    #[arg(long, env = "WEBHOOKS_RETENTION", value_name = "TIME", default_value = "30d", value_parser = humantime::parse_duration)]
-    retention: Duration,
-    /// Most attempts in flight at once
-    #[arg(
-        long,
-        env = "WEBHOOKS_CONCURRENCY",
-        value_name = "NUMBER",
-        default_value_t = 256,
-        value_parser = concurrency
-    )]
-    concurrency: usize,
-    /// Time that requests and attempts have to end after the first signal
-    #[arg(long, env = "WEBHOOKS_GRACE", value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
-    grace: Duration,
-    /// Key that encrypts secrets in the database, 64 hexadecimal digits: @FILE; older keys after the first
-    #[arg(
-        long,
-        env = "WEBHOOKS_SEALING_KEY",
-        value_name = "@FILE",
-        value_delimiter = ',',
-        hide_env_values = true
-    )]
-    sealing_key: Vec<String>,
-    /// Secret of a Svix server whose tokens are accepted: @FILE
-    #[arg(long, env = "WEBHOOKS_JWT_SECRET", value_name = "@FILE", hide_env_values = true)]
-    jwt_secret: Option<String>,
-    /// New file for the key that the first start makes; printed without it
-    #[arg(long, env = "WEBHOOKS_FIRST_KEY_FILE", value_name = "FILE")]
-    first_key_file: Option<PathBuf>,
-    #[command(flatten)]
-    log: LogOptions,
-    /// Check the settings, and end
-    #[arg(long)]
-    check: bool,
-}
-
-/// The parts of a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Role {
-    /// Answers requests
-    Api,
-    /// Delivers
-    Worker,
-}
+pub(crate) use args::ServeArgs;
+use args::{Prepared, Role};
+use ready::{Ready, tell_ready};
 
 pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failure> {
     let start = SystemClock.monotonic();
-    let database = Database::read(&args.database, &args.sealing_key)?;
-    let transport = args.transport()?;
-    let has = |role| args.roles.contains(&role);
-    let mut service = args.service()?;
-    let otlp = args.log.settings()?;
-    args.log.install()?;
+    let Prepared { database, transport, mut service, otlp, certificate } = args.prepare(context)?;
     if args.check {
         context.output.note("the settings are right");
         return Ok(());
     }
     // Before the database is opened, and a key is shown: a second copy must not use it up.
-    let listener = if has(Role::Api) { Some(args.listener().await?) } else { None };
-    let url = listener.as_ref().map(|listener| args.url(listener)).transpose()?;
+    let listener = if args.has(Role::Api) { Some(args.listener().await?) } else { None };
+    let tls = certificate.as_ref().map(|used| used.tls.clone());
+    let url = listener.as_ref().map(|listener| args.url(listener, tls.is_some())).transpose()?;
     service.public_url = url.clone().unwrap_or(service.public_url);
     let Opened { store, admin, closing, is_new } = database.open().await?;
     let metrics = Metrics::default();
@@ -144,8 +45,8 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failur
         engine = engine.observer(spans.clone());
     }
     let engine = engine.build();
-    let key = if has(Role::Api) { args.first_key(&admin).await? } else { None };
-    let worker = has(Role::Worker).then(|| engine.start());
+    let key = if args.has(Role::Api) { args.first_key(&admin).await? } else { None };
+    let worker = args.has(Role::Worker).then(|| engine.start());
     let running = Service::new(engine, admin, service, metrics);
     if let Some(spans) = &spans {
         running.export_spans(spans.clone());
@@ -153,6 +54,7 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failur
 
     // Before anybody is told that it runs, and may end it.
     let received = Signals::new()?;
+    let following = follow(certificate)?;
     let took = SystemClock.monotonic().saturating_since(start).as_millis();
     tell_ready(
         (context, &args.log),
@@ -162,15 +64,7 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failur
     let grace = args.grace;
     let serving = running.clone();
     let ended = async move {
-        let stopped = async { stopped.await.unwrap_or_default() };
-        match listener {
-            Some(listener) => {
-                let mut settings = ServeSettings::default();
-                settings.grace = grace;
-                serve(listener, serving.router(), settings, stopped).await;
-            }
-            None => stopped.await,
-        }
+        serve_until(listener, (serving, tls), grace, stopped).await;
         if let Some(worker) = worker {
             worker.shutdown(grace).await;
         }
@@ -178,6 +72,7 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failur
     let is_hurried = tokio::select! {
         () = ended => false,
         () = signals((context, &args.log), received, grace, stop) => true,
+        never = following => match never {},
     };
     drop(running);
     closing.close().await;
@@ -189,147 +84,38 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failur
     }
 }
 
-impl ServeArgs {
-    fn engine(&self) -> EngineSettings {
-        let Self { retention, concurrency, .. } = *self;
-        EngineSettings { retention, concurrency, ..EngineSettings::default() }
-    }
-
-    fn service(&self) -> Result<ServiceSettings, Failure> {
-        let mut settings = ServiceSettings::default();
-        settings.proxies.clone_from(&self.proxy_network);
-        if let Some(text) = &self.jwt_secret {
-            let secret = JwtSecret::new(&secret::read("--jwt-secret", text)?);
-            let refused = |error| Failure::usage("--jwt-secret is refused").because(error);
-            settings.jwt_secret = Some(secret.map_err(refused)?);
-        }
-        Ok(settings)
-    }
-
-    /// Returns the policy for the destinations of deliveries.
-    pub(crate) fn policy(&self) -> AddressPolicy {
-        let mut policy =
-            if self.dev { AddressPolicy::development() } else { AddressPolicy::public() };
-        for network in &self.allow_network {
-            policy = policy.allow_network(*network);
-        }
-        if self.https_only { policy.https_only() } else { policy }
-    }
-
-    fn transport(&self) -> Result<HttpTransport, Failure> {
-        let policy = self.policy();
-        let transport = HttpTransport::builder().address_policy(policy).user_agent(AGENT).build();
-        transport.map_err(|error| {
-            Failure::new(Exit::Failed, "cannot set up the transport").because(error)
-        })
-    }
-
-    /// Returns the socket that systemd opened, or one of its own.
-    async fn listener(&self) -> Result<TcpListener, Failure> {
-        let failed = |error| {
-            Failure::new(Exit::Failed, format!("cannot listen on {}", self.listen))
-                .because(error)
-                .hint("is another copy running? --listen names another address, and port 0 takes a free one")
-        };
-        match ListenFd::from_env().take_tcp_listener(0).map_err(failed)? {
-            Some(listener) => {
-                listener.set_nonblocking(true).map_err(failed)?;
-                TcpListener::from_std(listener).map_err(failed)
-            }
-            None => TcpListener::bind(self.listen).await.map_err(failed),
-        }
-    }
-
-    fn url(&self, listener: &TcpListener) -> Result<String, Failure> {
-        if let Some(url) = &self.public_url {
-            return Ok(url.as_str().trim_end_matches('/').to_owned());
-        }
-        let mut address = listener.local_addr()?;
-        if address.ip().is_unspecified() {
-            // Browsers do not open 0.0.0.0.
-            address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-        }
-        Ok(format!("http://{address}"))
-    }
-
-    /// Makes the key of the administrator if there is no key.
-    async fn first_key(&self, admin: &Admin) -> Result<Option<ApiKeyText>, Failure> {
-        let failed = |error| Failure::new(Exit::Failed, "cannot read or make keys").because(error);
-        let now = Timestamp::now();
-        let one = ListQuery { limit: 1, ..ListQuery::default() };
-        if !admin.keys().list(one, now).await.map_err(failed)?.items.is_empty() {
-            return Ok(None);
-        }
-        let text = ApiKeyText::generate();
-        if let Some(path) = &self.first_key_file {
-            write_new(path, text.reveal())
-                .map_err(|error| Failure::file("make", path.display(), error))?;
-        }
-        let key = ApiKey::new("administrator", text.hash(), Grant::new(KeyRole::Admin), now);
-        admin
-            .keys()
-            .add(IdKind::ApiKey.generate(), key, &Actor::service(), now)
-            .await
-            .map_err(failed)?;
-        Ok(Some(text).filter(|_| self.first_key_file.is_none()))
+/// Serves the API, if this process does, until the stop.
+async fn serve_until(
+    listener: Option<TcpListener>,
+    (service, tls): (Service, Option<Tls>),
+    grace: Duration,
+    stopped: oneshot::Receiver<()>,
+) {
+    let stopped = async { stopped.await.unwrap_or_default() };
+    let Some(listener) = listener else { return stopped.await };
+    let mut settings = ServeSettings::default();
+    settings.grace = grace;
+    let router = service.router();
+    match tls {
+        Some(tls) => serve_tls(listener, tls, router, settings, stopped).await,
+        None => serve(listener, router, settings, stopped).await,
     }
 }
 
-/// Reads a number of attempts.
-fn concurrency(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|number| *number > 0);
-    number.ok_or_else(|| "it is a number from 1 on".to_owned())
-}
-
-/// The `user-agent` of deliveries.
-const AGENT: &str = concat!("webhooks/", env!("CARGO_PKG_VERSION"));
-
-/// Writes a secret into a file that did not exist, and that others cannot read.
-fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut file = private_file::create(path)?;
-    writeln!(file, "{text}")?;
-    file.sync_all()
-}
-
-/// The facts about a service that is ready.
-struct Ready<'r> {
-    url: Option<&'r str>,
-    took: u128,
-    database: &'r Database,
-    is_new: bool,
-    key: Option<&'r ApiKeyText>,
-}
-
-fn tell_ready((context, log): (&Context, &LogOptions), ready: &Ready<'_>) -> Result<(), Failure> {
-    // Nothing listens if systemd did not start it.
-    let _not_systemd = sd_notify::notify(&[NotifyState::Ready]);
-    let output = context.output;
-    let Ready { url, took, database, is_new, key } = ready;
-    if output.is_json() {
-        let key = key.map(ApiKeyText::reveal);
-        return Ok(output.json(
-            &json!({ "url": url, "database": database.to_string(), "new": is_new, "key": key }),
-        )?);
-    }
-    let at = url.map_or_else(|| "as a worker".to_owned(), |url| format!("at {url}"));
-    let new = if *is_new { " (new)" } else { "" };
-    let version = env!("CARGO_PKG_VERSION");
-    let text = format!(
-        "webhooks {version} is ready {at} after {took} ms, with {database}{new}; Ctrl-C ends it"
-    );
-    log.tell(output, &text);
-    if let (Some(key), Some(url)) = (key, url) {
-        log.tell(output, "the key of the administrator, shown this once:");
-        output.line(key.reveal())?;
-        if log.is_json() {
-            return Ok(());
+/// Takes SIGHUP, and returns what reads the certificate anew, if there is one. Without one, SIGHUP ends the process.
+fn follow(
+    certificate: Option<UsedCertificate>,
+) -> Result<impl Future<Output = Infallible>, Failure> {
+    let certificate = match certificate {
+        Some(used) => Some((used, Hangups::new()?)),
+        None => None,
+    };
+    Ok(async move {
+        match certificate {
+            Some((used, hangups)) => used.follow(SystemClock, hangups).await,
+            None => std::future::pending().await,
         }
-        output.note(format!(
-            "first steps, in another terminal:\n  export WEBHOOKS_SERVER={url} WEBHOOKS_KEY={}\n  webhooks app create 'Acme Inc' --uid acme\n  webhooks endpoint create https://example.com/hook\n  webhooks publish invoice.paid '{{\"invoice\": 17}}' --wait",
-            "…the key above…"
-        ));
-    }
-    Ok(())
+    })
 }
 
 /// Waits for the first signal, stops, and returns at the second.

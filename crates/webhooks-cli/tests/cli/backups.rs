@@ -95,6 +95,9 @@ fn what_is_there_is_not_overwritten() {
         .run(&["restore", "copy.db", "--database", "webhooks.db", "--force"])
         .failed(6, &["in use"]);
     place.run(&["backup", "--database", "postgres://h/d", "copy.db"]).failed(2, &["pg_dump"]);
+    place.write_private("url", "postgres://u:topsecret@h/d");
+    place.run(&["backup", "--database", "@url", "copy.db"]).failed(2, &["pg_dump"]);
+    place.run(&["restore", "copy.db", "--database", "@url"]).failed(2, &["pg_dump"]);
     place
         .run(&["backup", "--database", "none.db", "new.db"])
         .failed(5, &["cannot read \"none.db\""]);

@@ -10,6 +10,9 @@ fn file(name: &str) -> String {
     read(&PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy")).join(name))
 }
 
+const FILES_WITH_SETTINGS: [&str; 5] =
+    ["Containerfile", "compose.yaml", "kubernetes.yaml", "webhooks.service", "webhooks-tls.conf"];
+
 /// Returns the documents of a file of YAML.
 fn yaml(name: &str) -> Vec<Value> {
     let text = file(name);
@@ -23,7 +26,7 @@ fn yaml(name: &str) -> Vec<Value> {
 fn each_setting_in_a_file_is_one_of_the_program() {
     let help = Place::new().run(&["serve", "--help"]).ok();
     let mut count = 0;
-    for name in ["Containerfile", "compose.yaml", "kubernetes.yaml", "webhooks.service"] {
+    for name in FILES_WITH_SETTINGS {
         let text = file(name);
         let words = text.split(|letter: char| !(letter.is_ascii_uppercase() || letter == '_'));
         for word in words.filter(|word| word.starts_with("WEBHOOKS_")) {
@@ -122,6 +125,7 @@ fn systemd_accepts_the_units() {
     let unit = file("webhooks.service").replace("ExecStart=/usr/bin/webhooks serve", &program);
     assert!(unit.contains(&program));
     place.write("units/webhooks.service", &unit);
+    place.write("units/webhooks.service.d/tls.conf", &file("webhooks-tls.conf"));
     let mut verify = std::process::Command::new("systemd-analyze");
     verify.args(["verify", "--man=no"]).current_dir(place.path("units"));
     match verify.args(["./webhooks.service", "./webhooks.socket"]).output() {

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::program::{Place, Served, read};
+use crate::waiting::until;
 
 /// The checks of a run, by name.
 struct Checks(Value);
@@ -27,7 +28,8 @@ impl Checks {
         let check = check.unwrap_or_else(|| panic!("no {name} in {}", self.0));
         assert_eq!(check["state"], state, "{check}");
         assert!(check.to_string().contains(says), "{says:?} is not in {check}");
-        assert_eq!(check["mend"].is_string(), state == "failed", "{check}");
+        let is_bad = matches!(state, "failed" | "warning");
+        assert_eq!(check["mend"].is_string(), is_bad, "{check}");
     }
 }
 
@@ -105,14 +107,55 @@ fn keys_that_are_wrong_missing_or_open_to_others_are_told() {
 #[test]
 fn an_endpoint_that_gets_nothing_is_told() {
     let (place, _served) = served();
+    // The service was told to deliver to this machine, and the settings here don't say so: nobody knows.
+    let unsure = Checks::of(&place, &["--endpoint", "crm"], 0);
+    unsure.has("address policy", "warning", "serve --dev");
     let look = |id: &str| Checks::of(&place, &["--endpoint", id], 8);
-    // The service was told to deliver to this machine, and the settings here don't say so.
-    look("crm").has("address policy", "failed", "serve --dev");
     look("none").has("endpoint", "failed", "webhooks endpoint list");
     place.run(&["endpoint", "pause", "crm"]).ok();
     look("crm").has("endpoint", "failed", "webhooks endpoint resume crm --app acme");
     place.run(&["endpoint", "disable", "crm"]).ok();
     look("crm").has("endpoint", "failed", "webhooks endpoint enable crm --app acme");
+}
+
+/// The service knows its policy, whatever is set where the doctor runs.
+#[test]
+fn the_service_is_asked_whether_it_may_deliver() {
+    let (place, _served) = served();
+    place.run(&["publish", "invoice.paid", "{}"]).ok();
+    let checks = || {
+        let words = ["doctor", "--json", "--endpoint", "crm"];
+        let told: Value = serde_json::from_str(&place.run(&words).out).unwrap();
+        told["checks"].as_array().unwrap().clone()
+    };
+    let policy = || checks().into_iter().find(|check| check["name"] == "address policy").unwrap();
+    until("an attempt", || policy()["state"] == "ok");
+    assert!(
+        policy()["found"].as_str().unwrap().contains("the service sends there"),
+        "{}",
+        policy()
+    );
+}
+
+#[test]
+fn what_the_service_refuses_to_reach_is_told() {
+    let mut place = Place::new();
+    let networks = ["--allow-network", "127.0.0.0/8"];
+    let first = place.serve(&networks);
+    let url = "https://127.0.0.1:1999/hook";
+    place.run(&["app", "create", "Acme", "--uid", "acme"]).ok();
+    place.run(&["endpoint", "create", url, "--uid", "crm"]).ok();
+    drop(first);
+    // The settings here allow it, and those of the service no longer.
+    let key = place.get("WEBHOOKS_KEY").unwrap().to_owned();
+    let _second = place.serve(&[]);
+    place.set("WEBHOOKS_KEY", &key);
+    place.set("WEBHOOKS_ALLOW_NETWORK", "127.0.0.0/8");
+    place.run(&["publish", "invoice.paid", "{}"]).ok();
+    until("the refusal of the service", || {
+        let ended = place.run(&["doctor", "--endpoint", "crm"]);
+        ended.out.contains("the service refuses it: the delivery is blocked")
+    });
 }
 
 #[test]

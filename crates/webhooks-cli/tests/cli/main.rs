@@ -15,4 +15,6 @@ mod receiver;
 mod resources;
 mod serving;
 mod signing;
+mod tls;
 mod transfer;
+mod waiting;

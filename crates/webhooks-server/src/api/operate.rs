@@ -1,5 +1,7 @@
 //! The work of operators with deliveries: resend, count.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
@@ -10,8 +12,8 @@ use webhooks_admin::Action;
 use webhooks_core::{DeliveryId, Timestamp};
 use webhooks_dispatch::Replay;
 use webhooks_dispatch::history::{HistoryStore as _, Query};
-use webhooks_dispatch::monitor::{MonitorStore as _, Statistics, WorkerReport};
-use webhooks_dispatch::store::OperationError;
+use webhooks_dispatch::monitor::{EndpointHealth, MonitorStore as _, Statistics, WorkerReport};
+use webhooks_dispatch::store::{OperationError, StoreError};
 
 use super::endpoint::EndpointPath;
 use super::message_out::record;
@@ -19,7 +21,7 @@ use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Params, Path};
 use crate::parameters::Since;
-use crate::schema::{Empty, RateLimitWord};
+use crate::schema::{Empty, RateLimitWord, Time};
 use crate::service::Service;
 
 #[derive(Serialize, ToSchema)]
@@ -34,6 +36,13 @@ pub(crate) struct StatsOut {
     fail: u64,
     /// The deliveries that were cancelled.
     canceled: u64,
+    /// The seconds for which the first delivery is due that should have been attempted; 0 if none is late.
+    #[serde(rename = "lateSecs")]
+    late_secs: u64,
+    /// The time of the first failure since the last success; absent if it does not fail.
+    #[serde(rename = "failingSince", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Time>)]
+    failing_since: Option<Timestamp>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -151,11 +160,21 @@ pub(crate) async fn stats(
         Some(until) => count(until).await?,
         None => Statistics::default(),
     };
+    let health = service.engine().monitor().health(vec![found.registration.key()], 1).await;
+    let health = match health {
+        // Not all stores can tell.
+        Err(StoreError::Unsupported { .. }) => EndpointHealth::default(),
+        health => health?.pop().unwrap_or_default(),
+    };
+    let due = health.queue.oldest_servable_at;
+    let late = due.map_or(Duration::ZERO, |due| Service::now().saturating_since(due));
     Ok(Json(StatsOut {
         success: since.delivered.saturating_sub(later.delivered),
         pending: since.pending.saturating_sub(later.pending),
         sending: since.retrying.saturating_sub(later.retrying),
         fail: since.failed.saturating_sub(later.failed),
         canceled: since.cancelled.saturating_sub(later.cancelled),
+        late_secs: late.as_secs(),
+        failing_since: health.failing.map(|failing| failing.since),
     }))
 }

@@ -121,7 +121,10 @@ pub(crate) async fn access(
     for text in [&text, &once] {
         service.refused_keys().note_accepted(&text.hash());
     }
-    let url = format!("{}/portal#key={}", service.settings().public_url, text.reveal());
+    let settings = service.settings();
+    let portal = settings.portal_url.clone();
+    let portal = portal.unwrap_or_else(|| format!("{}/portal", settings.public_url));
+    let url = format!("{portal}#key={}", text.reveal());
     let (token, one_time_token) = (text.reveal().to_owned(), once.reveal().to_owned());
     Ok(Json(AccessOut { url, token, one_time_token }))
 }

@@ -10,6 +10,8 @@ use crate::failure::Failure;
 pub(super) enum State {
     /// It is as it should be.
     Ok,
+    /// It is not, and one thing alone suffers from it, or it is not certain.
+    Warning,
     /// It is not.
     Failed,
     /// It could not be checked, or there was nothing to check.
@@ -37,6 +39,14 @@ impl Check {
         mend: impl Into<String>,
     ) -> Self {
         Self { name, state: State::Failed, found: found.into(), mend: Some(mend.into()) }
+    }
+
+    pub(super) fn warning(
+        name: &'static str,
+        found: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Self {
+        Self { name, state: State::Warning, found: found.into(), mend: Some(mend.into()) }
     }
 
     pub(super) fn skipped(name: &'static str, found: impl Into<String>) -> Self {

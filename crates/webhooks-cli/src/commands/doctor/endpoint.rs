@@ -11,15 +11,19 @@ use webhooks_registry::EndpointUrl;
 
 use super::check::Check;
 use crate::client::Client;
+use crate::visible::visible;
 
 const ENDPOINT: &str = "endpoint";
 const NAME: &str = "endpoint name";
 const POLICY: &str = "address policy";
 
+/// The beginning of the reason for an attempt that the policy of the service refused.
+const BLOCKED: &str = "the delivery is blocked";
+
 /// The longest time for resolving a name.
 const RESOLVING: Duration = Duration::from_secs(10);
 
-/// Checks an endpoint against the policy of this machine's settings.
+/// Checks an endpoint. `policy` is that of the settings here, which a service elsewhere need not have.
 pub(super) async fn check(
     client: &Client,
     app: &str,
@@ -47,8 +51,8 @@ pub(super) async fn check(
         }
         _ => Vec::new(),
     };
-    let last = last_status(client, app, id).await;
-    checks.push(check_policy(policy, &url, &addresses, last));
+    let last = last_attempt(client, app, id).await;
+    checks.push(check_policy(policy, &url, &addresses, last.as_ref()));
     checks
 }
 
@@ -86,61 +90,100 @@ async fn resolve(name: &str, port: Option<u16>) -> (Check, Vec<IpAddr>) {
     }
 }
 
-/// Returns whether the last attempt was answered as delivered, if there was one.
-async fn last_status(client: &Client, app: &str, id: &str) -> Option<bool> {
-    let path = ["app", app, "attempt", "endpoint", id];
-    let found = client.list(&path, &[], 1).await.ok()?;
-    found.first().map(|attempt| attempt["status"] == 0)
+/// The last attempt at an endpoint, as the service tells it.
+#[derive(Debug, Default)]
+struct LastAttempt {
+    is_delivered: bool,
+    /// Zero if there was no response.
+    status_code: u64,
+    /// The start of the response; without one, the reason.
+    told: String,
 }
 
+async fn last_attempt(client: &Client, app: &str, id: &str) -> Option<LastAttempt> {
+    let path = ["app", app, "attempt", "endpoint", id];
+    let found = client.list(&path, &[], 1).await.ok()?;
+    let attempt = found.first()?;
+    Some(LastAttempt {
+        is_delivered: attempt["status"] == 0,
+        status_code: attempt["responseStatusCode"].as_u64().unwrap_or_default(),
+        told: attempt["response"].as_str().unwrap_or_default().to_owned(),
+    })
+}
+
+/// Judges by the last attempt, which went through the policy of the service, and by the settings here if there was
+/// none.
 fn check_policy(
     policy: &AddressPolicy,
     url: &EndpointUrl,
     addresses: &[IpAddr],
-    was_delivered: Option<bool>,
+    last: Option<&LastAttempt>,
 ) -> Check {
-    let host = url.as_url().domain();
-    let by_address = || addresses.iter().try_for_each(|found| policy.check_address(host, *found));
-    let Err(refusal) = policy.check(url).and_then(|()| by_address()) else {
-        let last = match was_delivered {
-            Some(true) => "the last attempt was delivered",
-            Some(false) => "but the last attempt failed: `webhooks delivery list` says why",
-            None => "nothing was sent yet",
-        };
-        return Check::ok(POLICY, format!("deliveries may go there; {last}"));
-    };
-    if was_delivered == Some(true) {
-        // A service elsewhere, or with other options, decides by its own policy.
-        let found =
-            format!("the settings here refuse it ({refusal}), but the service delivers there");
-        return Check::ok(POLICY, found);
+    const MEND: &str = "`serve --allow-network CIDR` allows a network, and `serve --dev` this machine; \
+                        `serve --https-only` refuses http";
+    match last {
+        Some(LastAttempt { is_delivered: true, .. }) => {
+            Check::ok(POLICY, "the service delivers there")
+        }
+        Some(LastAttempt { status_code: 0, told, .. }) if told.starts_with(BLOCKED) => {
+            Check::failed(POLICY, format!("the service refuses it: {}", visible(told)), MEND)
+        }
+        Some(LastAttempt { status_code, .. }) => {
+            let answer = match status_code {
+                0 => "there was no answer".to_owned(),
+                code => format!("the answer was {code}"),
+            };
+            let found = format!(
+                "the service sends there; {answer}, and `webhooks delivery list` tells more"
+            );
+            Check::ok(POLICY, found)
+        }
+        None => {
+            let host = url.as_url().domain();
+            let by_address =
+                |()| addresses.iter().try_for_each(|found| policy.check_address(host, *found));
+            match policy.check(url).and_then(by_address) {
+                Ok(()) => Check::ok(POLICY, "nothing was sent yet; the settings here allow it"),
+                Err(refusal) => {
+                    let found =
+                        format!("nothing was sent yet; the settings here refuse it: {refusal}");
+                    Check::warning(POLICY, found, MEND)
+                }
+            }
+        }
     }
-    let mend = "`serve --allow-network CIDR` allows a network, and `serve --dev` this machine; \
-                `serve --https-only` refuses http";
-    Check::failed(POLICY, format!("by the settings here: {refusal}"), mend)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::doctor::check::State;
 
-    fn judged(url: &str, addresses: &[&str], last: Option<bool>) -> bool {
+    fn judged(url: &str, addresses: &[&str], last: Option<&LastAttempt>) -> State {
         let addresses: Vec<IpAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
         let policy = AddressPolicy::public();
-        !check_policy(&policy, &EndpointUrl::new(url).unwrap(), &addresses, last).is_failed()
+        check_policy(&policy, &EndpointUrl::new(url).unwrap(), &addresses, last).state
     }
 
     #[test]
     fn each_address_of_a_name_must_be_allowed() {
-        assert!(judged("https://example.com/", &["93.184.215.14"], None));
-        assert!(!judged("https://example.com/", &["93.184.215.14", "10.0.0.1"], None));
-        assert!(!judged("http://127.0.0.1:3000/", &[], None));
+        assert_eq!(judged("https://example.com/", &["93.184.215.14"], None), State::Ok);
+        let two = ["93.184.215.14", "10.0.0.1"];
+        assert_eq!(judged("https://example.com/", &two, None), State::Warning);
+        assert_eq!(judged("http://127.0.0.1:3000/", &[], None), State::Warning);
     }
 
     #[test]
-    fn the_service_knows_better_if_it_delivered() {
-        assert!(judged("http://127.0.0.1:3000/", &[], Some(true)));
-        assert!(!judged("http://127.0.0.1:3000/", &[], Some(false)));
+    fn the_service_knows_better_if_it_has_sent_something() {
+        let sent = |is_delivered, status_code, told: &str| {
+            let last = LastAttempt { is_delivered, status_code, told: told.to_owned() };
+            judged("http://127.0.0.1:3000/", &[], Some(&last))
+        };
+        assert_eq!(sent(true, 204, ""), State::Ok);
+        assert_eq!(sent(false, 500, "the delivery is blocked"), State::Ok);
+        assert_eq!(sent(false, 0, "cannot connect: connection refused"), State::Ok);
+        let told = "the delivery is blocked: the address is not an allowed destination";
+        assert_eq!(sent(false, 0, told), State::Failed);
     }
 
     #[test]

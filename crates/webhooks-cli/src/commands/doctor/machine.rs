@@ -7,6 +7,7 @@ use webhooks_http::{HttpTransport, HttpTransportError};
 
 use super::check::Check;
 use super::mode;
+use crate::commands::serve::ServeArgs;
 use crate::failure::with_causes;
 
 /// Checks the root certificates and the resolver, as a service on this machine would find them.
@@ -25,6 +26,19 @@ pub(super) fn check() -> Vec<Check> {
             let dns = Check::skipped(DNS, "without root certificates it is not tried");
             vec![Check::failed(ROOTS, with_causes(&error), mend), dns]
         }
+    }
+}
+
+/// Checks the certificate of `serve`, if its settings name one.
+pub(super) fn check_certificate(serve: &ServeArgs) -> Option<Check> {
+    const CERTIFICATE: &str = "certificate";
+    const MEND: &str = "--tls-cert and --tls-key of `serve` name the files";
+    match serve.check_certificate() {
+        Ok(found) => {
+            let until = found?.valid_until();
+            Some(Check::ok(CERTIFICATE, format!("it fits its key, and is valid until {until}")))
+        }
+        Err(failure) => Some(Check::failure(CERTIFICATE, &failure, MEND)),
     }
 }
 

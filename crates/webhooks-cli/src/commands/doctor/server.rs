@@ -10,12 +10,16 @@ use super::check::Check;
 use crate::client::{Answer, Client};
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::visible::visible;
 
 /// How far the clocks may be apart. Receivers refuse what is five minutes off.
 const SKEW: Duration = Duration::from_secs(30);
 
 /// How long a delivery may be due.
 const LATE: f64 = 60.0;
+
+/// The most endpoints that are looked at for one that is late.
+const MAX_ENDPOINTS: usize = 200;
 
 /// The answers of the server.
 #[derive(Debug, Default)]
@@ -83,7 +87,7 @@ async fn health(client: &Client) -> Check {
         Ok(answer) if answer.status == StatusCode::NO_CONTENT => {
             Check::ok("health", "its database writes, and its workers run")
         }
-        Ok(answer) => Check::failed("health", said(&answer), MEND),
+        Ok(answer) => Check::failed("health", answer.refused().one_line(), MEND),
         Err(failure) => Check::failure("health", &failure, MEND),
     }
 }
@@ -104,7 +108,7 @@ async fn key(context: &Context, client: &Client, refused: Option<&Failure>) -> C
             let role = who["role"].as_str().unwrap_or("unknown");
             Check::ok("key", format!("it is valid, with the role {role}{app}"))
         }
-        Ok(answer) => Check::failed("key", said(&answer), MEND),
+        Ok(answer) => Check::failed("key", answer.refused().one_line(), MEND),
         Err(failure) => Check::failure("key", &failure, MEND),
     }
 }
@@ -113,29 +117,99 @@ async fn key(context: &Context, client: &Client, refused: Option<&Failure>) -> C
 async fn queue(client: &Client) -> (Check, Option<String>) {
     let answer = match client.look(&["metrics"]).await {
         Ok(answer) if answer.status.is_success() => answer,
-        Ok(answer) => return (Check::skipped("queue", said(&answer)), None),
+        Ok(answer) => return (Check::skipped("queue", answer.refused().one_line()), None),
         Err(failure) => return (Check::skipped("queue", failure.one_line()), None),
     };
-    (judge_queue(&answer.text), Some(answer.text))
+    let check = match Queue::of(&answer.text) {
+        Some(queue) if queue.late <= LATE => queue.judge(&[]),
+        // Without a list, nobody is to blame but the workers.
+        Some(queue) => queue.judge(&late_endpoints(client).await.unwrap_or_default()),
+        None => Check::skipped("queue", "the metrics do not tell"),
+    };
+    (check, Some(answer.text))
 }
 
-fn judge_queue(metrics: &str) -> Check {
-    let figure = |name: &str| {
-        let lines = metrics.lines().filter_map(|line| line.split_once(' '));
-        lines.filter(|(found, _)| *found == name).find_map(|(_, value)| value.parse::<f64>().ok())
-    };
-    let (Some(late), Some(waiting)) =
-        (figure("webhooks_queue_late_seconds"), figure("webhooks_queue_deliveries"))
-    else {
-        return Check::skipped("queue", "the metrics do not tell");
-    };
-    let found = format!("{waiting} deliveries wait; the first is due for {late:.0} s");
-    if late <= LATE {
-        Check::ok("queue", found)
-    } else {
-        let mend = "is a worker running (`webhooks serve --roles worker`)? A paused endpoint or an open breaker makes \
-                    deliveries wait too: `webhooks endpoint list`, `webhooks delivery list --status pending`";
-        Check::failed("queue", found, mend)
+/// An endpoint with a delivery that is due for long.
+struct LateEndpoint {
+    app: String,
+    name: String,
+    /// Whether its deliveries fail: then it is tried seldom, so that it holds up nobody.
+    is_failing: bool,
+}
+
+async fn late_endpoints(client: &Client) -> Result<Vec<LateEndpoint>, Failure> {
+    let (mut late, mut looked) = (Vec::new(), 0);
+    for app in client.list(&["app"], &[], MAX_ENDPOINTS).await? {
+        let Some(app_id) = app["id"].as_str() else { continue };
+        let path = ["app", app_id, "endpoint"];
+        let endpoints = client.list(&path, &[], MAX_ENDPOINTS - looked).await?;
+        looked += endpoints.len();
+        for endpoint in endpoints {
+            let Some(id) = endpoint["id"].as_str() else { continue };
+            let stats = client.get(&["app", app_id, "endpoint", id, "stats"], &[]).await?;
+            if stats["lateSecs"].as_f64().is_some_and(|seconds| seconds > LATE) {
+                let name = |thing: &Value, id: &str| visible(thing["uid"].as_str().unwrap_or(id));
+                let (app, name) = (name(&app, app_id), name(&endpoint, id));
+                late.push(LateEndpoint {
+                    app,
+                    name,
+                    is_failing: stats["failingSince"].is_string(),
+                });
+            }
+        }
+        if looked >= MAX_ENDPOINTS {
+            break;
+        }
+    }
+    Ok(late)
+}
+
+/// The state of the queue.
+struct Queue {
+    /// The seconds for which a delivery is due.
+    late: f64,
+    waiting: f64,
+}
+
+impl Queue {
+    /// Reads the state from the metrics, if they have it.
+    fn of(metrics: &str) -> Option<Self> {
+        let figure = |name: &str| {
+            let mut lines = metrics.lines().filter_map(|line| line.split_once(' '));
+            lines.find(|(found, _)| *found == name)?.1.parse::<f64>().ok()
+        };
+        let late = figure("webhooks_queue_late_seconds")?;
+        Some(Self { late, waiting: figure("webhooks_queue_deliveries")? })
+    }
+
+    /// Judges the state. A receiver that is down is no fault of the queue.
+    fn judge(&self, endpoints: &[LateEndpoint]) -> Check {
+        let Self { late, waiting } = self;
+        let found = format!("{waiting} deliveries wait; the first is due for {late:.0} s");
+        if *late <= LATE {
+            return Check::ok("queue", found);
+        }
+        let others = endpoints.iter().any(|endpoint| !endpoint.is_failing);
+        match endpoints.first() {
+            Some(LateEndpoint { app, name, .. }) if !others => {
+                let more = match endpoints.len() - 1 {
+                    0 => String::new(),
+                    more => format!(", and {more} more"),
+                };
+                let found =
+                    format!("{found}: its endpoint {app}/{name} fails{more}; others get theirs");
+                let mend = format!(
+                    "`webhooks delivery list --app {app} --endpoint {name}` says why; \
+                     `webhooks endpoint disable {name} --app {app}` ends the attempts"
+                );
+                Check::warning("queue", found, mend)
+            }
+            _ => {
+                let mend = "is a worker running (`webhooks serve --roles worker`)? `webhooks delivery list --status \
+                            pending` lists what waits";
+                Check::failed("queue", found, mend)
+            }
+        }
     }
 }
 
@@ -159,21 +233,10 @@ fn skew(date: SystemTime, now: Timestamp) -> Duration {
     date.saturating_since(now).max(now.saturating_since(date))
 }
 
-/// Returns the answer in a few words.
-fn said(answer: &Answer) -> String {
-    let body: Value = serde_json::from_str(&answer.text).unwrap_or_default();
-    let detail = body["detail"].as_str().unwrap_or_default();
-    let detail: String = detail.chars().filter(|letter| !letter.is_control()).take(500).collect();
-    if detail.is_empty() {
-        format!("it answers {}", answer.status)
-    } else {
-        format!("it answers {}: {detail}", answer.status)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::doctor::check::State;
 
     fn at(date: &str) -> Answer {
         let date = Some(date.to_owned());
@@ -193,13 +256,30 @@ mod tests {
         }
     }
 
+    fn judged(late: &str, endpoints: &[bool]) -> Check {
+        let metrics =
+            format!("# HELP x\nwebhooks_queue_deliveries 3\nwebhooks_queue_late_seconds {late}\n");
+        let endpoints = endpoints.iter().map(|is_failing| LateEndpoint {
+            app: "acme".to_owned(),
+            name: "crm".to_owned(),
+            is_failing: *is_failing,
+        });
+        Queue::of(&metrics).unwrap().judge(&endpoints.collect::<Vec<_>>())
+    }
+
     #[test]
     fn a_delivery_that_is_due_for_long_is_a_fault() {
-        let metrics = |late: &str| {
-            format!("# HELP x\nwebhooks_queue_deliveries 3\nwebhooks_queue_late_seconds {late}\n")
-        };
-        assert!(!judge_queue(&metrics("59.5")).is_failed());
-        assert!(judge_queue(&metrics("60.5")).is_failed());
-        assert_eq!(judge_queue("").state, super::super::check::State::Skipped);
+        assert_eq!(judged("59.5", &[]).state, State::Ok);
+        assert_eq!(judged("60.5", &[]).state, State::Failed);
+        assert_eq!(judged("60.5", &[true, false]).state, State::Failed);
+        assert!(Queue::of("").is_none());
+    }
+
+    #[test]
+    fn receivers_that_are_down_are_named_and_no_fault_of_the_queue() {
+        let check = judged("60.5", &[true, true]);
+        assert_eq!(check.state, State::Warning);
+        assert!(check.found.contains("acme/crm fails, and 1 more"), "{check:?}");
+        assert!(check.mend.unwrap().contains("--app acme --endpoint crm"));
     }
 }
