@@ -55,7 +55,8 @@ pub(crate) fn run(args: &ConfigArgs, context: &Context) -> Result<(), Failure> {
         ConfigAction::Check => {
             // Each value was checked before.
             for file in &context.config.files {
-                context.output.note(format!("{} is right", file.display()));
+                let file = file.display().to_string();
+                context.output.done(&file, "checked", format!("{file} is right"))?;
             }
             if context.config.files.is_empty() {
                 context

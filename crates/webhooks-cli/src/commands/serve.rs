@@ -128,8 +128,7 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failur
     let otlp = args.log.settings()?;
     args.log.install()?;
     if args.check {
-        context.output.note("the settings are right");
-        return Ok(());
+        return Ok(context.output.done("serve", "checked", "the settings are right")?);
     }
     // Before the database is opened, and a key is shown: a second copy must not use it up.
     let listener = if has(Role::Api) { Some(args.listener().await?) } else { None };
