@@ -317,7 +317,7 @@ mod tests {
                 "code:503 stauts:failed",
                 "character 10: there is no word \"stauts\"; did you mean \"status\"?",
             ),
-            ("status:faild", "character 8: there is no status \"faild\"; did you mean \"failed\"?"),
+            ("status:faild", "character 8: there is no status \"faild\"; did you mean \"fail\"?"),
             ("status:failed,x", "character 15: there is no status \"x\""),
             ("ü failed", "character 1: \"ü\" has no colon"),
             ("\u{2003}failed", "character 2: \"failed\" has no colon; did you mean status:failed?"),

@@ -262,8 +262,8 @@ fn a_whole_request_goes_through_a_pipe() {
     let request = sign(&["--scheme", "trello", "--url", url]).ok();
     assert!(request.starts_with(&format!("POST {url} HTTP/1.1\r\n")), "{request}");
     verify(&["--scheme", "trello"], &request).ok();
-    sign(&["--json"]).failed(2, &["choose one"]);
-    sign(&["--headers"]).failed(2, &["cannot be used with"]);
-    sign(&["--url", "https://example.com/ \r\nx: y"]).failed(2, &["--url"]);
-    sign(&["--method", "PO ST"]).failed(2, &["--method"]);
+    sign(&["--scheme", "github", "--json"]).failed(2, &["choose one"]);
+    sign(&["--scheme", "github", "--headers"]).failed(2, &["cannot be used with"]);
+    sign(&["--scheme", "github", "--url", "https://example.com/ \r\nx: y"]).failed(2, &["--url"]);
+    sign(&["--scheme", "github", "--method", "PO ST"]).failed(2, &["--method"]);
 }
