@@ -51,12 +51,12 @@ pub(crate) struct DeliveryArgs {
 enum DeliveryAction {
     /// List deliveries, those of the newest events first
     #[command(
-        before_help = "Examples:\n  webhooks delivery list status:failed --app acme\n  webhooks delivery list endpoint:crm code:5xx type:invoice.* since:2h --app acme"
+        before_help = "Examples:\n  webhooks delivery list status:failed --app acme\n  webhooks delivery list endpoint:crm code:5xx 'type:invoice.*' since:2h --app acme"
     )]
     List(DeliveryFilter),
     /// Print attempts as they end, until Ctrl-C
     #[command(
-        before_help = "Examples:\n  webhooks delivery tail --app acme\n  webhooks delivery tail endpoint:crm --failed --app acme\n  webhooks delivery tail type:invoice.* code:5xx since:10m --app acme --json"
+        before_help = "Examples:\n  webhooks delivery tail --app acme\n  webhooks delivery tail endpoint:crm --failed --app acme\n  webhooks delivery tail 'type:invoice.*' code:5xx since:10m --app acme --json"
     )]
     Tail(TailArgs),
     /// Show the deliveries of an event, and their attempts

@@ -33,7 +33,7 @@ const COLUMNS: [Column; 5] = [
 /// List, show and search events, and deliver them once more
 #[derive(Debug, Args)]
 #[command(before_help = "Examples:
-  webhooks event list type:invoice.* since:1h --app acme
+  webhooks event list 'type:invoice.*' since:1h --app acme
   webhooks event show msg_2x --app acme
   webhooks event replay msg_2x --app acme
   webhooks event search '\"invoice\":17' --app acme")]
@@ -48,7 +48,7 @@ pub(crate) struct EventArgs {
 enum EventAction {
     /// List events, the newest first
     #[command(
-        before_help = "Examples:\n  webhooks event list type:invoice.* since:1h --app acme\n  webhooks event list --type invoice.paid --since 1h --app acme"
+        before_help = "Examples:\n  webhooks event list 'type:invoice.*' since:1h --app acme\n  webhooks event list --type invoice.paid --since 1h --app acme"
     )]
     List {
         /// Words such as type:invoice.* since:2h channel:eu tag:import
