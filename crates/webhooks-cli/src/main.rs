@@ -79,8 +79,7 @@ fn main() -> ExitCode {
 
 /// Returns whether errors are objects, too: of a command line that is wrong, nothing else is known.
 fn is_json() -> bool {
-    let words = std::env::args_os().skip(1).take_while(|word| word != "--");
-    words.into_iter().any(|word| word == "--json")
+    std::env::args_os().skip(1).take_while(|word| word != "--").any(|word| word == "--json")
 }
 
 fn run() -> Result<(), Failure> {

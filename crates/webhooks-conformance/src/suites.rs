@@ -338,6 +338,6 @@ mod tests {
             assert!(listed.contains(&name), "{name} is not listed");
             count += 1;
         }
-        assert_eq!(count, 173);
+        assert_eq!(count, 175);
     }
 }

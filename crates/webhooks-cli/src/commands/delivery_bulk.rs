@@ -165,6 +165,8 @@ impl Bulk<'_> {
                 summary["jobs"] = json!(jobs);
             }
             output.json(&summary)?;
+        } else if matched == 0 {
+            output.note("nothing matches");
         } else if self.no_wait {
             jobs.iter().try_for_each(|id| output.line(id))?;
             output.hint("its progress: webhooks delivery jobs ID");

@@ -189,7 +189,6 @@ impl RepairArgs {
             return Ok(());
         }
         if count == 0 {
-            context.output.note("nothing matches");
             return bulk.end(0, Ended::default());
         }
         self.confirm.ask(context, &question(&found, repair, self.rate))?;
