@@ -16,7 +16,7 @@ pub(crate) fn pretty(json: &str) -> String {
             ' ' | '\t' | '\r' | '\n' => {}
             '{' | '[' => {
                 text.push(letter);
-                while letters.next_if(|next| next.is_ascii_whitespace()).is_some() {}
+                while letters.next_if(char::is_ascii_whitespace).is_some() {}
                 match letters.next_if(|next| matches!(next, '}' | ']')) {
                     Some(end) => text.push(end),
                     None => {

@@ -91,8 +91,7 @@ async fn follow(
     count: usize,
 ) -> Result<(), Failure> {
     for at in 0..jobs.len() {
-        loop {
-            let Some(job) = jobs.get_mut(at) else { break };
+        while let Some(job) = jobs.get_mut(at) {
             let found = bulk.client.get(&["background-task", &job.id], &[]).await?;
             let done = found["data"]["deliveries"].as_u64().unwrap_or_default();
             job.done = usize::try_from(done).unwrap_or(usize::MAX);

@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 const LONG_PAUSE: Duration = Duration::from_secs(1);
 
 /// The time after which no attempt is recorded any longer that ended before others: far more than the server counts on.
-const LATE: Duration = Duration::from_secs(300);
+const LATE: Duration = Duration::from_mins(5);
 
 /// The largest page.
 const PAGE: &str = "250";

@@ -105,7 +105,7 @@ impl CheckArgs {
 /// Returns the place of a mismatch as a JSON pointer (RFC 6901).
 fn pointer(found: &Mismatch) -> String {
     let parts = found.place.iter().map(|part| part.replace('~', "~0").replace('/', "~1"));
-    parts.map(|part| format!("/{part}")).collect()
+    parts.flat_map(|part| ["/".to_owned(), part]).collect()
 }
 
 /// Returns the number of the line on which the next value begins after a place in bytes.
