@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::io::ErrorKind;
 
+use serde_json::{Value, json};
+
 /// The exit codes beside 0. `webhooks help` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -15,7 +17,7 @@ pub(crate) enum Exit {
     Unreachable = 3,
     /// The key is missing, or may not do this.
     NotAllowed = 4,
-    /// There is no such thing.
+    /// The server has no such thing.
     NotFound = 5,
     /// The server refused it: it is not valid, is in conflict or exceeds a limit.
     Refused = 6,
@@ -37,12 +39,30 @@ Exit codes:
   2    wrong usage or configuration
   3    the server cannot be reached
   4    not allowed: the key is missing or may not do this
-  5    not found
+  5    not found at the server
   6    refused: not valid, in conflict, or over a limit
   7    partly done
   8    a check failed
   9    timed out
   130  interrupted by Ctrl-C";
+
+impl Exit {
+    /// Returns the word for programs, and the text if nothing else is to be said.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Failed => ("failed", "it failed"),
+            Self::Usage => ("usage", "wrong usage"),
+            Self::Unreachable => ("unreachable", "the server cannot be reached"),
+            Self::NotAllowed => ("not_allowed", "not allowed"),
+            Self::NotFound => ("not_found", "not found"),
+            Self::Refused => ("refused", "it was refused"),
+            Self::Partly => ("partly_done", "it was done in part"),
+            Self::CheckFailed => ("check_failed", "a check failed"),
+            Self::TimedOut => ("timed_out", "it timed out"),
+            Self::Interrupted => ("interrupted", "interrupted"),
+        }
+    }
+}
 
 /// A command's failure: what is wrong, why, and what to do.
 #[derive(Debug)]
@@ -98,6 +118,17 @@ impl Failure {
         }
     }
 
+    /// Returns the failure as an object for programs.
+    pub(crate) fn json(&self) -> Value {
+        let (code, text) = self.exit.words();
+        let detail = if self.is_told() { text.to_owned() } else { self.one_line() };
+        let mut error = json!({ "code": code, "detail": detail, "exit": self.exit as u8 });
+        if let Some(hint) = &self.hint {
+            error["hint"] = json!(hint);
+        }
+        json!({ "error": error })
+    }
+
     /// Returns what to do, if that is known.
     pub(crate) fn hint_text(&self) -> Option<&str> {
         self.hint.as_deref()
@@ -106,7 +137,8 @@ impl Failure {
     /// Returns the failure to read or write a file.
     pub(crate) fn file(verb: &str, path: impl fmt::Display, error: std::io::Error) -> Self {
         let exit = match error.kind() {
-            ErrorKind::NotFound => Exit::NotFound,
+            // A thing that is not found is one of the server.
+            ErrorKind::NotFound => Exit::Usage,
             ErrorKind::PermissionDenied => Exit::NotAllowed,
             _ => Exit::Failed,
         };

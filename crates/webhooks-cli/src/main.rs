@@ -6,6 +6,7 @@ mod body;
 mod failure;
 mod loopback;
 mod moment;
+mod pretty;
 mod private_file;
 mod scheme_option;
 
@@ -18,6 +19,7 @@ mod global;
 
 mod output;
 
+mod query;
 mod secret;
 mod text_source;
 
@@ -66,12 +68,19 @@ fn main() -> ExitCode {
         // A reader such as `head` has what it wanted.
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
-            if !failure.is_told() {
+            if is_json() {
+                Output::error_object(&failure.json());
+            } else if !failure.is_told() {
                 Output::error(failure.to_string());
             }
             ExitCode::from(failure.exit as u8)
         }
     }
+}
+
+/// Returns whether errors are objects, too: of a command line that is wrong, nothing else is known.
+fn is_json() -> bool {
+    std::env::args_os().skip(1).take_while(|word| word != "--").any(|word| word == "--json")
 }
 
 fn run() -> Result<(), Failure> {
@@ -84,7 +93,13 @@ fn run() -> Result<(), Failure> {
     let matches = match command.clone().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => {
-            let error = with_variable(error, &command, std::env::args());
+            let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+            let error = with_variable(error, &command, words);
+            if error.exit_code() != 0 && is_json() {
+                let text = error.render().to_string();
+                let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+                return Err(Failure::usage(text));
+            }
             // Nobody reads it if this fails; the code is the same.
             let _unread = error.print();
             return if error.exit_code() == 0 { Ok(()) } else { Err(Failure::told(Exit::Usage)) };

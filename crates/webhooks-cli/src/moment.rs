@@ -9,9 +9,13 @@ pub(crate) fn past(text: &str) -> Result<Timestamp, String> {
     read(text, "2h for two hours ago", |age| Timestamp::now().saturating_sub(age))
 }
 
-/// Reads a time such as `2026-11-30T09:00:00Z`, or a delay such as `2h`.
+/// Reads a time such as `2026-11-30T09:00:00Z`, or a delay such as `2h`. It must not be over.
 pub(crate) fn future(text: &str) -> Result<Timestamp, String> {
-    read(text, "2h for in two hours", |delay| Timestamp::now() + delay)
+    let time = read(text, "2h for in two hours", |delay| Timestamp::now() + delay)?;
+    if time < Timestamp::now().saturating_sub(Duration::from_secs(1)) {
+        return Err("this time is over".to_owned());
+    }
+    Ok(time)
 }
 
 fn read(

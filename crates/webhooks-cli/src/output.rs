@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use anstream::{ColorChoice, stderr, stdout};
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::failure::{Failure, not_a_service};
 use crate::global::{Color, Global};
@@ -71,6 +71,14 @@ impl Output {
         if self.form == Form::Table { writeln!(out) } else { out.flush() }
     }
 
+    /// Prints bytes as they are.
+    #[expect(clippy::unused_self, reason = "all data is printed in one way")]
+    pub(crate) fn bytes(self, bytes: &[u8]) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes)?;
+        out.flush()
+    }
+
     /// Prints one object as a line of JSON.
     pub(crate) fn json(self, value: &impl Serialize) -> io::Result<()> {
         self.line(serde_json::to_string(value)?)
@@ -83,8 +91,27 @@ impl Output {
         match self.form {
             Form::Json => rows.iter().try_for_each(|row| self.json(row)),
             Form::Table => table.print(&mut stdout(), HEADING),
-            Form::Tabs => table.print_tabs(&mut stdout()),
+            Form::Tabs => table.print_rows(&mut stdout(), "\t"),
         }
+    }
+
+    /// Prints a row of a list that has no end, at once: without a heading, and aligned with nothing.
+    pub(crate) fn row(self, columns: &[Column], row: &Value) -> io::Result<()> {
+        let between = match self.form {
+            Form::Json => return self.json(row),
+            Form::Table => "  ",
+            Form::Tabs => "\t",
+        };
+        Table::new(columns, std::slice::from_ref(row)).print_rows(&mut stdout(), between)
+    }
+
+    /// Says that an action was done that has no other answer: as an object for `--json`, to people otherwise.
+    pub(crate) fn done(self, id: &str, done: &str, text: impl AsRef<str>) -> io::Result<()> {
+        if self.is_json() {
+            return self.json(&json!({ "id": id, "done": done }));
+        }
+        self.note(text);
+        Ok(())
     }
 
     /// Prints one thing: as an object for `--json`, with a line for each field otherwise. An answer without
@@ -137,6 +164,11 @@ impl Output {
     pub(crate) fn warn(text: impl AsRef<str>) {
         let style = Style::new().bold().fg_color(Some(AnsiColor::Yellow.into()));
         let _unread = writeln!(stderr(), "{style}warning:{style:#} {}", text.as_ref());
+    }
+
+    /// Prints why the command failed, for programs.
+    pub(crate) fn error_object(error: &Value) {
+        let _unread = writeln!(stderr(), "{error}");
     }
 
     /// Prints why the command failed.

@@ -39,9 +39,9 @@ impl Table {
         self.rows.iter().try_for_each(|row| writeln!(out, "{}", aligned(row, &widths)))
     }
 
-    /// Prints the rows alone, with tabs between the cells.
-    pub(crate) fn print_tabs(&self, out: &mut impl Write) -> io::Result<()> {
-        self.rows.iter().try_for_each(|row| writeln!(out, "{}", row.join("\t")))
+    /// Prints the rows alone, with a text such as a tab between the cells.
+    pub(crate) fn print_rows(&self, out: &mut impl Write, between: &str) -> io::Result<()> {
+        self.rows.iter().try_for_each(|row| writeln!(out, "{}", row.join(between)))
     }
 
     /// Prints a line for each cell that has a value.
@@ -101,6 +101,10 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
+    fn print_tabs(table: &Table, out: &mut Vec<u8>) -> io::Result<()> {
+        table.print_rows(out, "\t")
+    }
+
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
         let rows = [json!({"id": "ep_1", "types": ["a", "b"]}), json!({"id": "ü"})];
@@ -110,7 +114,7 @@ mod tests {
 
     #[test]
     fn cells_have_tabs_between_them_for_programs() {
-        assert_eq!(printed(Table::print_tabs, &[json!({"id": "a", "types": []})]), "a\t-\n");
+        assert_eq!(printed(print_tabs, &[json!({"id": "a", "types": []})]), "a\t-\n");
     }
 
     #[test]
@@ -120,7 +124,7 @@ mod tests {
 
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
-        let text = printed(Table::print_tabs, &[json!({"id": "a\u{1b}[2J\tb\n"})]);
+        let text = printed(print_tabs, &[json!({"id": "a\u{1b}[2J\tb\n"})]);
         assert_eq!(text, "a\u{fffd}[2J\u{fffd}b\u{fffd}\t-\n");
     }
 }

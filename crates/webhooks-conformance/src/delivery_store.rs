@@ -5,6 +5,7 @@
 
 pub mod addressed;
 pub mod claim;
+pub mod ended;
 pub mod endpoints;
 pub mod expunge;
 pub mod feed;

@@ -44,6 +44,10 @@ macro_rules! delivery_store_tests {
                 a_change_wakes_whoever_waits
                 what_was_accepted_by_a_clock_that_was_ahead_need_not_wait_for_it
             }
+            ended (delivery_store::ended) {
+                ended_attempts_are_all_attempts_by_their_ends
+                ended_attempts_come_in_pages
+            }
             endpoints (delivery_store::endpoints) {
                 endpoints_are_stored_as_they_were_registered
                 an_id_is_its_tenants_alone
@@ -300,6 +304,7 @@ mod tests {
         let suites = [
             include_str!("delivery_store/addressed.rs"),
             include_str!("delivery_store/claim.rs"),
+            include_str!("delivery_store/ended.rs"),
             include_str!("delivery_store/endpoints.rs"),
             include_str!("delivery_store/expunge.rs"),
             include_str!("delivery_store/feed.rs"),
@@ -333,6 +338,6 @@ mod tests {
             assert!(listed.contains(&name), "{name} is not listed");
             count += 1;
         }
-        assert_eq!(count, 173);
+        assert_eq!(count, 175);
     }
 }

@@ -17,8 +17,8 @@ pub mod types {
     pub use crate::clock::Now;
     pub use crate::figures::{FiguresQuery, FiguresRow};
     pub use crate::history::{
-        AttemptRecord, Cursor, DeliveryRecord, EventRecord, EventSummary, FeedPage, FeedRequest,
-        HistoryStore, Page, Query, SearchPage, SearchRequest, Trouble, TroubleRequest,
+        AttemptRecord, Cursor, DeliveryRecord, EndedRequest, EventRecord, EventSummary, FeedPage,
+        FeedRequest, HistoryStore, Page, Query, SearchPage, SearchRequest, Trouble, TroubleRequest,
     };
     pub use crate::jobs::{
         Job, JobAdvance, JobChange, JobError, JobId, JobQuery, JobState, JobStore, LeasedJob,
@@ -146,6 +146,8 @@ macro_rules! __methods {
             feed_end() -> Result<$crate::__types::Cursor, $crate::__types::StoreError>;
             troubles(request: $crate::__types::TroubleRequest)
                 -> Result<Vec<$crate::__types::Trouble>, $crate::__types::StoreError>;
+            ended_attempts(request: $crate::__types::EndedRequest)
+                -> Result<Vec<$crate::__types::AttemptRecord>, $crate::__types::StoreError>;
             deliveries(query: $crate::__types::Query) -> Result<
                 $crate::__types::Page<$crate::__types::DeliveryRecord>,
                 $crate::__types::StoreError,

@@ -7,6 +7,7 @@ mod query;
 
 mod record;
 
+mod ended;
 mod feed;
 mod sent_request;
 mod trouble;
@@ -15,6 +16,7 @@ use webhooks_core::{DeliveryId, EventId, TenantId};
 
 use crate::store::StoreError;
 
+pub use self::ended::EndedRequest;
 pub use self::feed::{FeedPage, FeedRequest};
 pub use self::query::{Cursor, CursorError, Query};
 pub use self::record::{
@@ -102,6 +104,21 @@ pub trait HistoryStore: Send + Sync + 'static {
         request: TroubleRequest,
     ) -> impl Future<Output = Result<Vec<Trouble>, StoreError>> + Send {
         std::future::ready(Err(StoreError::Unsupported { call: "troubles" }))
+    }
+
+    /// Returns the next attempts of all tenants that ended since a time, in the order of their ends.
+    ///
+    /// It reads those alone, whatever the store has of before. An attempt is there once it is settled, which may be
+    /// later than the end of others.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails, or does not list attempts in this order.
+    #[expect(unused_variables, reason = "a default refuses every call")]
+    fn ended_attempts(
+        &self,
+        request: EndedRequest,
+    ) -> impl Future<Output = Result<Vec<AttemptRecord>, StoreError>> + Send {
+        std::future::ready(Err(StoreError::Unsupported { call: "ended_attempts" }))
     }
 
     /// Returns a page of deliveries.

@@ -143,6 +143,10 @@ CREATE INDEX ended_deliveries_undelivered ON webhooks.ended_deliveries (endpoint
 -- Those whose last attempt did not simply succeed, by time: a service tells of them.
 CREATE INDEX ended_deliveries_troubles ON webhooks.ended_deliveries (started_at, id, attempts)
     WHERE attempts > 1 OR error IS NOT NULL;
+-- The last attempts in the order in which they ended: people follow them.
+CREATE INDEX ended_deliveries_attempt_ended ON webhooks.ended_deliveries
+    (((started_at AT TIME ZONE 'UTC') + duration_us * interval '1 microsecond'), id)
+    WHERE started_at IS NOT NULL;
 
 -- Attempts that did not end their delivery, or after which it was replayed.
 CREATE TABLE webhooks.earlier_attempts (
@@ -161,6 +165,8 @@ CREATE TABLE webhooks.earlier_attempts (
 -- A delivery that is replayed brings its last attempt here, which may be a first one that succeeded.
 CREATE INDEX earlier_attempts_troubles ON webhooks.earlier_attempts (started_at, delivery, number)
     WHERE number > 1 OR error IS NOT NULL;
+CREATE INDEX earlier_attempts_ended ON webhooks.earlier_attempts
+    (((started_at AT TIME ZONE 'UTC') + duration_us * interval '1 microsecond'), delivery, number);
 
 -- The queue: deliveries that have not ended. Their status is pending, retrying or, for a closed
 -- endpoint, cancelled. Rows are narrow, and a fifth of each page stays free, so that a claim changes

@@ -16,6 +16,7 @@ use crate::error::store_error;
 use crate::row::{self, At};
 use crate::state::PostgresInner;
 
+mod ended;
 mod feed;
 mod filter;
 mod list;

@@ -19,8 +19,8 @@ use webhooks_dispatch::{
     clock::Now,
     figures::{FiguresQuery, FiguresRow},
     history::{
-        AttemptRecord, Cursor, DeliveryRecord, EventRecord, EventSummary, FeedPage, FeedRequest,
-        HistoryStore, Page, Query, SearchPage, SearchRequest, Trouble, TroubleRequest,
+        AttemptRecord, Cursor, DeliveryRecord, EndedRequest, EventRecord, EventSummary, FeedPage,
+        FeedRequest, HistoryStore, Page, Query, SearchPage, SearchRequest, Trouble, TroubleRequest,
     },
     jobs::{
         Job, JobAdvance, JobChange, JobError, JobId, JobQuery, JobState, JobStore, LeasedJob,
@@ -338,6 +338,13 @@ impl HistoryStore for PostgresStore {
 
     async fn troubles(&self, request: TroubleRequest) -> Result<Vec<Trouble>, StoreError> {
         self.inner.troubles(request).await
+    }
+
+    async fn ended_attempts(
+        &self,
+        request: EndedRequest,
+    ) -> Result<Vec<AttemptRecord>, StoreError> {
+        self.inner.ended_attempts(request).await
     }
 
     async fn deliveries(&self, query: Query) -> Result<Page<DeliveryRecord>, StoreError> {

@@ -2,6 +2,7 @@
 
 mod application;
 mod attempt;
+mod attempt_feed;
 mod attempt_out;
 mod audit;
 mod batch;
@@ -139,6 +140,8 @@ fn more() -> OpenApiRouter<Service> {
         .routes(routes!(test_attempt::send))
         .routes(routes!(operate::rate_limit))
         .routes(routes!(attempt::count_of_endpoint))
+        .routes(routes!(attempt_feed::ended))
+        .routes(routes!(operate::cancel))
         .routes(routes!(environment::settings))
         .routes(routes!(environment::export))
         .routes(routes!(environment::import))

@@ -246,6 +246,23 @@ pub(crate) struct Follow {
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
+pub(crate) struct FollowAttempts {
+    /// The most attempts; 50 by default.
+    #[param(required = false, minimum = 1, maximum = 250)]
+    limit: u16,
+    /// The `iterator` of the answer before.
+    #[param(required = false)]
+    iterator: String,
+    /// Only attempts that ended then or later; now by default. An `iterator` has it already.
+    #[param(required = false, value_type = Time)]
+    after: String,
+    /// Whether responses are shown; they are by default.
+    #[param(required = false)]
+    with_content: bool,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct PollerPage {
     /// The most messages; 50 by default.
     #[param(required = false, minimum = 1, maximum = 250)]

@@ -77,6 +77,8 @@ CREATE TABLE attempts (
 ) WITHOUT ROWID;
 -- Those that did not simply succeed, by time: a service tells of them. Most attempts are not among them.
 CREATE INDEX attempts_troubles ON attempts (started_at) WHERE number > 1 OR error IS NOT NULL;
+-- All of them, in the order in which they ended: people follow them.
+CREATE INDEX attempts_ended ON attempts (started_at + duration);
 
 -- Counts of endpoints by minute or, once they are older than 48 hours, by hour.
 CREATE TABLE figures (

@@ -5,6 +5,7 @@ mod path;
 mod filter;
 mod records;
 
+mod ended;
 mod feed;
 mod troubles;
 
@@ -13,8 +14,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter
 use webhooks_core::{EventId, TenantId};
 use webhooks_dispatch::{
     history::{
-        AttemptRecord, Cursor, DeliveryRecord, EventRecord, EventSummary, FeedPage, FeedRequest,
-        HistoryStore, Page, Query, SearchPage, SearchRequest, Trouble, TroubleRequest,
+        AttemptRecord, Cursor, DeliveryRecord, EndedRequest, EventRecord, EventSummary, FeedPage,
+        FeedRequest, HistoryStore, Page, Query, SearchPage, SearchRequest, Trouble, TroubleRequest,
     },
     store::StoreError,
 };
@@ -69,6 +70,13 @@ impl HistoryStore for SqliteStore {
 
     async fn troubles(&self, request: TroubleRequest) -> Result<Vec<Trouble>, StoreError> {
         self.read_rows(move |connection| troubles::read(connection, &request)).await
+    }
+
+    async fn ended_attempts(
+        &self,
+        request: EndedRequest,
+    ) -> Result<Vec<AttemptRecord>, StoreError> {
+        self.read_rows(move |connection| ended::read(connection, &request)).await
     }
 
     async fn deliveries(&self, query: Query) -> Result<Page<DeliveryRecord>, StoreError> {

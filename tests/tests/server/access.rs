@@ -7,7 +7,7 @@ use webhooks_core::{TenantId, Timestamp};
 use crate::running::{Kind, Running, add_key};
 
 /// The operations: method, path, a body that each accepts. `{app}`, `{ep}` and `{msg}` stand for ids.
-const OPERATIONS: [(&str, &str, &str); 65] = [
+const OPERATIONS: [(&str, &str, &str); 67] = [
     ("GET", "/api/v1/app", ""),
     ("POST", "/api/v1/app", r#"{"name":"new"}"#),
     ("GET", "/api/v1/app/{app}", ""),
@@ -34,6 +34,8 @@ const OPERATIONS: [(&str, &str, &str); 65] = [
     ("POST", "/api/v1/app/{app}/msg/{msg}/endpoint/{ep}/resend", ""),
     ("GET", "/api/v1/app/{app}/msg/{msg}/attempt/atmpt_0000000000000000000000", ""),
     ("DELETE", "/api/v1/app/{app}/msg/{msg}/attempt/atmpt_0000000000000000000000/content", ""),
+    ("POST", "/api/v1/app/{app}/msg/{msg}/endpoint/{ep}/cancel", ""),
+    ("GET", "/api/v1/app/{app}/attempt", ""),
     ("GET", "/api/v1/app/{app}/attempt/endpoint/{ep}", ""),
     ("GET", "/api/v1/app/{app}/attempt/msg/{msg}", ""),
     ("DELETE", "/api/v1/app/{app}/msg/{msg}/content", ""),

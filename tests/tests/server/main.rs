@@ -20,6 +20,7 @@ macro_rules! on_each_store {
 
 mod access;
 mod api;
+mod attempt_feed;
 mod background_jobs;
 mod catching_up;
 mod clients;

@@ -18,6 +18,12 @@ const COLUMNS: [Column; 5] = [
     Column("CREATED", "/createdAt"),
 ];
 
+/// The fields of one application.
+const SHOWN: [Column; 6] = {
+    let [id, uid, name, rate, created] = COLUMNS;
+    [id, uid, name, rate, created, Column("METADATA", "/metadata")]
+};
+
 /// List and change applications: the customers whose endpoints get events
 #[derive(Debug, Args)]
 #[command(before_help = "Examples:
@@ -94,20 +100,20 @@ pub(crate) async fn run(args: AppArgs, context: &Context) -> Result<(), Failure>
         }
         AppAction::Create { name, settings } => {
             let made = client.post(&["app"], &settings.body(Some(name))).await?;
-            output.thing(&COLUMNS, &made)?;
+            output.thing(&SHOWN, &made)?;
             let id = name_of(&made);
             output.hint(format!(
                 "next: webhooks endpoint create https://example.com/hook --app {id}"
             ));
         }
-        AppAction::Show { id } => output.thing(&COLUMNS, &client.get(&["app", &id], &[]).await?)?,
+        AppAction::Show { id } => output.thing(&SHOWN, &client.get(&["app", &id], &[]).await?)?,
         AppAction::Edit { id, name, settings } => {
-            output.thing(&COLUMNS, &client.patch(&["app", &id], &settings.body(name)).await?)?;
+            output.thing(&SHOWN, &client.patch(&["app", &id], &settings.body(name)).await?)?;
         }
         AppAction::Delete { id, confirm } => {
             confirm.ask(context, &format!("Delete application {id} with all its endpoints?"))?;
             client.delete(&["app", &id]).await?;
-            output.note(format!("application {id} is deleted"));
+            output.done(&id, "deleted", format!("application {id} is deleted"))?;
         }
     }
     Ok(())

@@ -76,7 +76,7 @@ pub(super) fn copied(
             }
             BackupError::Busy { .. } | BackupError::NoStore { .. } => (Exit::Refused, None),
             BackupError::Newer { .. } => (Exit::Refused, Some("update this program")),
-            BackupError::Read { path, .. } if !path.exists() => (Exit::NotFound, None),
+            BackupError::Read { path, .. } if !path.exists() => (Exit::Usage, None),
             BackupError::Damaged { .. } => (Exit::CheckFailed, Some("take an older backup")),
             _ => (Exit::Failed, None),
         };

@@ -36,5 +36,7 @@ pub(crate) fn run(args: &CompletionsArgs, context: &Context) -> Result<(), Failu
 pub(crate) fn run_man(args: &ManArgs, context: &Context) -> Result<(), Failure> {
     let failed = |error| Failure::file("write to", args.folder.display(), error);
     fs::create_dir_all(&args.folder).map_err(failed)?;
-    clap_mangen::generate_to(context.plain_command(), &args.folder).map_err(failed)
+    clap_mangen::generate_to(context.plain_command(), &args.folder).map_err(failed)?;
+    let folder = args.folder.display().to_string();
+    Ok(context.output.done(&folder, "written", format!("the manual pages are in {folder}"))?)
 }

@@ -63,12 +63,12 @@ pub(crate) fn run(args: &ConfigArgs, context: &Context) -> Result<(), Failure> {
                 context.output.note(format!("the certificate of `serve` is valid until {until}"));
             }
             for file in &context.config.files {
-                context.output.note(format!("{} is right", file.display()));
+                let file = file.display().to_string();
+                context.output.done(&file, "checked", format!("{file} is right"))?;
             }
             if context.config.files.is_empty() {
-                context
-                    .output
-                    .note("no file was read: everything is at its default, or in the environment");
+                let text = "no file was read: everything is at its default, or in the environment";
+                context.output.done("", "checked", text)?;
             }
         }
         ConfigAction::Init => context.output.text(SAMPLE)?,

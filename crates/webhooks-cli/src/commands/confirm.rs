@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::failure::{Exit, Failure};
 
 /// The consent to what cannot be undone.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Copy, Default, Args)]
 pub(crate) struct Confirm {
     /// Do not ask
     #[arg(long, short)]

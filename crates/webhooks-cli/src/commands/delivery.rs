@@ -1,19 +1,18 @@
 //! `delivery`: what became of events at endpoints, and repair.
 
 use clap::{Args, Subcommand};
-use serde_json::{Map, Value, json};
-use webhooks_core::Timestamp;
+use serde_json::json;
 
-use super::confirm::Confirm;
-use super::delivery_list::{DeliveryFilter, Status};
+use super::delivery_list::DeliveryFilter;
+use super::delivery_repair::{Repair, RepairArgs};
+use super::delivery_tail::TailArgs;
 use super::job;
 use crate::application_option::ApplicationOption;
-use crate::body::{add, name_statuses};
+use crate::body::name_statuses;
 use crate::client::Client;
 use crate::context::Context;
-use crate::failure::{Exit, Failure};
+use crate::failure::Failure;
 use crate::list::ListOptions;
-use crate::moment::past;
 use crate::table::Column;
 
 const ENDPOINTS: [Column; 4] = [
@@ -33,13 +32,14 @@ const ATTEMPTS: [Column; 7] = [
     Column("RESPONSE", "/response"),
 ];
 
-/// List deliveries, show their attempts, and repeat or cancel them
+/// List and follow deliveries, show their attempts, and repeat or cancel them
 #[derive(Debug, Args)]
 #[command(before_help = "Examples:
-  webhooks delivery list --endpoint crm --status fail --app acme
+  webhooks delivery list status:failed endpoint:crm --app acme
+  webhooks delivery tail --failed --app acme
   webhooks delivery show msg_2x --app acme
   webhooks delivery retry msg_2x --endpoint crm --app acme
-  webhooks delivery replay --endpoint crm --status fail --since 2h --app acme")]
+  webhooks delivery replay --where 'status:failed endpoint:crm since:2h' --app acme")]
 pub(crate) struct DeliveryArgs {
     #[command(flatten)]
     app: ApplicationOption,
@@ -51,9 +51,14 @@ pub(crate) struct DeliveryArgs {
 enum DeliveryAction {
     /// List deliveries, those of the newest events first
     #[command(
-        before_help = "Examples:\n  webhooks delivery list --status fail --app acme\n  webhooks delivery list --endpoint crm --since 2h --app acme"
+        before_help = "Examples:\n  webhooks delivery list status:failed --app acme\n  webhooks delivery list endpoint:crm code:5xx 'type:invoice.*' since:2h --app acme"
     )]
     List(DeliveryFilter),
+    /// Print attempts as they end, until Ctrl-C
+    #[command(
+        before_help = "Examples:\n  webhooks delivery tail --app acme\n  webhooks delivery tail endpoint:crm --failed --app acme\n  webhooks delivery tail 'type:invoice.*' code:5xx since:10m --app acme --json"
+    )]
+    Tail(TailArgs),
     /// Show the deliveries of an event, and their attempts
     #[command(
         before_help = "Examples:\n  webhooks delivery show msg_2x --app acme\n  webhooks delivery show msg_2x --endpoint crm --app acme"
@@ -65,55 +70,27 @@ enum DeliveryAction {
         #[arg(long, value_name = "ID")]
         endpoint: Option<String>,
     },
-    /// Deliver an event to an endpoint once more, now
+    /// Make an attempt now at what waits for its retry, or failed
     #[command(
-        before_help = "Examples:\n  webhooks delivery retry msg_2x --endpoint crm --app acme"
+        before_help = "Examples:\n  webhooks delivery retry msg_2x --endpoint crm --app acme\n  webhooks delivery retry --where 'status:sending endpoint:crm' --rate 50/s --app acme"
     )]
-    Retry {
-        /// Events, by id or by the event id of your own
-        #[arg(required = true)]
-        events: Vec<String>,
-        /// Endpoint, by id or uid
-        #[arg(long, value_name = "ID")]
-        endpoint: String,
-    },
-    /// Deliver many events to an endpoint once more
+    Retry(RepairArgs),
+    /// Deliver once more what failed or was cancelled; --where works for many
     #[command(
-        before_help = "Examples:\n  webhooks delivery replay --endpoint crm --status fail --since 2h --app acme"
+        before_help = "Examples:\n  webhooks delivery replay msg_2x --app acme\n  webhooks delivery replay --where 'status:failed endpoint:crm since:2h' --dry-run --app acme\n  webhooks delivery replay --where 'code:503 since:2h' --rate 50/s --yes --app acme"
     )]
     Replay {
-        /// Endpoint, by id or uid
-        #[arg(long, value_name = "ID")]
-        endpoint: String,
-        /// Start: a time, or an age such as 2h
-        #[arg(long, value_name = "TIME", value_parser = past)]
-        since: Timestamp,
-        /// End: now by default
-        #[arg(long, value_name = "TIME", value_parser = past)]
-        until: Option<Timestamp>,
-        /// Only those of this status: fail, canceled or success; fail and canceled by default
-        #[arg(long)]
-        status: Option<Status>,
-        /// Return at once; the job goes on
+        #[command(flatten)]
+        repair: RepairArgs,
+        /// Return at once if the server does it by itself; the jobs go on
         #[arg(long)]
         no_wait: bool,
-        #[command(flatten)]
-        confirm: Confirm,
     },
-    /// Cancel the deliveries that wait for an endpoint
+    /// Cancel what waits
     #[command(
-        before_help = "Examples:\n  webhooks delivery cancel --endpoint crm --before 1h --app acme --yes"
+        before_help = "Examples:\n  webhooks delivery cancel msg_2x --endpoint crm --app acme\n  webhooks delivery cancel --where 'endpoint:crm until:1h' --app acme --yes"
     )]
-    Cancel {
-        /// Endpoint, by id or uid
-        #[arg(long, value_name = "ID")]
-        endpoint: String,
-        /// Only those of events accepted before: a time, or an age such as 1h
-        #[arg(long, value_name = "TIME", value_parser = past, default_value = "0s")]
-        before: Timestamp,
-        #[command(flatten)]
-        confirm: Confirm,
-    },
+    Cancel(RepairArgs),
     /// List jobs, or show one
     #[command(
         before_help = "Examples:\n  webhooks delivery jobs\n  webhooks delivery jobs qtask_2x"
@@ -127,6 +104,7 @@ enum DeliveryAction {
 }
 
 pub(crate) async fn run(args: DeliveryArgs, context: &Context) -> Result<(), Failure> {
+    args.action.check()?;
     let (client, output) = (context.client()?, context.output);
     let app = match &args.action {
         // A job has no application.
@@ -139,35 +117,15 @@ pub(crate) async fn run(args: DeliveryArgs, context: &Context) -> Result<(), Fai
         DeliveryAction::Show { event, endpoint } => {
             show(&client, context, (app, &event), endpoint).await
         }
-        DeliveryAction::Retry { events, endpoint } => {
-            retry(&client, context, (app, &endpoint), &events).await
+        DeliveryAction::Tail(tail) => tail.run(&client, context, app).await,
+        DeliveryAction::Retry(repair) => {
+            repair.run(&client, context, (app, Repair::Retry, false)).await
         }
-        DeliveryAction::Replay { endpoint, since, until, status, no_wait, confirm } => {
-            if matches!(status, Some(Status::Pending | Status::Sending)) {
-                return Err(Failure::usage(
-                    "--status is fail, canceled or success: others are under way",
-                )
-                .hint("`webhooks delivery retry` makes an attempt now"));
-            }
-            confirm
-                .ask(context, &format!("Deliver events since {since} to {endpoint} once more?"))?;
-            let mut body = Map::new();
-            add(&mut body, "since", Some(since.to_string()));
-            add(&mut body, "until", until.map(|until| until.to_string()));
-            add(&mut body, "status", status.map(Status::number));
-            let made =
-                client.post(&["app", app, "endpoint", &endpoint, "bulk-replay"], &body).await?;
-            job::follow(&client, context, &made, no_wait).await
+        DeliveryAction::Replay { repair, no_wait } => {
+            repair.run(&client, context, (app, Repair::Replay, no_wait)).await
         }
-        DeliveryAction::Cancel { endpoint, before, confirm } => {
-            confirm.ask(
-                context,
-                &format!("Cancel what waits for {endpoint} and was accepted before {before}?"),
-            )?;
-            let body = json!({ "createdBefore": before.to_string() });
-            client.post(&["app", app, "endpoint", &endpoint, "cancel-msgs"], &body).await?;
-            output.note("cancelled: it may take a moment until the last one is");
-            Ok(())
+        DeliveryAction::Cancel(repair) => {
+            repair.run(&client, context, (app, Repair::Cancel, false)).await
         }
         DeliveryAction::Jobs { id: Some(id), .. } => {
             output.thing(&job::COLUMNS, &client.get(&["background-task", &id], &[]).await?)
@@ -178,7 +136,21 @@ pub(crate) async fn run(args: DeliveryArgs, context: &Context) -> Result<(), Fai
     }
 }
 
-async fn show(
+impl DeliveryAction {
+    /// Checks the query, before anything is asked of the server.
+    fn check(&self) -> Result<(), Failure> {
+        match self {
+            Self::List(filter) => filter.query().map(drop),
+            Self::Tail(tail) => tail.query().map(drop),
+            Self::Retry(repair) => repair.query(Repair::Retry).map(drop),
+            Self::Replay { repair, .. } => repair.query(Repair::Replay).map(drop),
+            Self::Cancel(repair) => repair.query(Repair::Cancel).map(drop),
+            Self::Show { .. } | Self::Jobs { .. } => Ok(()),
+        }
+    }
+}
+
+pub(crate) async fn show(
     client: &Client,
     context: &Context,
     (app, event): (&str, &str),
@@ -209,33 +181,4 @@ async fn show(
         ));
     }
     Ok(())
-}
-
-/// Delivers events once more. One that cannot be does not stop the others.
-async fn retry(
-    client: &Client,
-    context: &Context,
-    (app, endpoint): (&str, &str),
-    events: &[String],
-) -> Result<(), Failure> {
-    let mut failures = Vec::new();
-    for event in events {
-        let path = ["app", app, "msg", event, "endpoint", endpoint, "resend"];
-        match client.post(&path, &Value::Object(Map::new())).await {
-            Ok(_accepted) => {
-                context.output.note(format!("{event} is delivered to {endpoint} once more"));
-            }
-            Err(failure) => failures.push((event, failure)),
-        }
-    }
-    match failures.len() {
-        0 => Ok(()),
-        1 if events.len() == 1 => Err(failures.swap_remove(0).1),
-        failed => {
-            for (event, failure) in failures {
-                context.output.note(format!("{event}: {failure}"));
-            }
-            Err(Failure::new(Exit::Partly, format!("{failed} of {} were refused", events.len())))
-        }
-    }
 }

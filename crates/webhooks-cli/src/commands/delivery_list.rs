@@ -1,31 +1,35 @@
-//! The list of deliveries: of one endpoint, or of all endpoints of an application.
+//! Deliveries: of one endpoint, or of all endpoints of an application, as a query chooses them.
 
-use clap::{Args, ValueEnum};
+use std::ops::ControlFlow;
+
+use clap::Args;
 use serde_json::{Value, json};
 use webhooks_core::Timestamp;
 
 use crate::client::Client;
-use crate::failure::Failure;
+use crate::failure::{Failure, not_a_service};
 use crate::list::ListOptions;
 use crate::moment::past;
 use crate::output::Output;
+use crate::query::{OF_DELIVERIES, Query, Status};
 use crate::table::Column;
 
-/// The most endpoints whose deliveries are listed together: each costs a request.
-const MAX_ENDPOINTS: usize = 50;
+/// The most endpoints whose deliveries are read together: each costs a request.
+const MAX_ENDPOINTS: usize = 250;
 
-const COLUMNS: [Column; 6] = [
+const COLUMNS: [Column; 7] = [
     Column("EVENT", "/id"),
     Column("TYPE", "/eventType"),
     Column("ENDPOINT", "/endpointId"),
     Column("STATUS", "/statusText"),
+    Column("CODE", "/responseStatusCode"),
     Column("NEXT ATTEMPT", "/nextAttempt"),
     Column("ACCEPTED", "/timestamp"),
 ];
 
-/// The deliveries to list.
-#[derive(Debug, Args)]
-pub(crate) struct DeliveryFilter {
+/// The options that say the same as words of a query.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct QueryOptions {
     /// Endpoint, by id or uid; all of the application by default
     #[arg(long, value_name = "ID")]
     endpoint: Option<String>,
@@ -36,34 +40,58 @@ pub(crate) struct DeliveryFilter {
     #[arg(long, value_name = "TIME", value_parser = past)]
     since: Option<Timestamp>,
     /// End: a time, or an age
-    #[arg(long, value_name = "TIME", value_parser = past)]
+    #[arg(long, alias = "before", value_name = "TIME", value_parser = past)]
     until: Option<Timestamp>,
+}
+
+/// The deliveries to list.
+#[derive(Debug, Args)]
+pub(crate) struct DeliveryFilter {
+    /// Words such as status:failed endpoint:crm type:invoice.* code:5xx since:2h
+    #[arg(value_name = "QUERY")]
+    query: Vec<String>,
+    #[command(flatten)]
+    choice: QueryOptions,
     #[command(flatten)]
     options: ListOptions,
 }
 
-/// The states of a delivery, in the words and numbers of the API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Status {
-    /// Waits for its first attempt
-    Pending = 1,
-    /// Failed, and will be tried again
-    Sending = 3,
-    /// Was delivered
-    Success = 0,
-    /// Its attempts are spent
-    Fail = 2,
-    /// Was given up
-    Canceled = 4,
-}
+impl QueryOptions {
+    /// Adds the options to a query.
+    pub(crate) fn add_to(&self, query: &mut Query) -> Result<(), Failure> {
+        query.endpoints.extend(self.endpoint.clone());
+        query.statuses.extend(self.status.filter(|status| !query.statuses.contains(status)));
+        let twice = |option: &str| Failure::usage(format!("{option} is in the query too"));
+        if self.since.is_some() && query.since.is_some() {
+            return Err(twice("--since"));
+        }
+        if self.until.is_some() && query.until.is_some() {
+            return Err(twice("--until"));
+        }
+        query.since = query.since.or(self.since);
+        query.until = query.until.or(self.until);
+        Ok(())
+    }
 
-impl Status {
-    pub(crate) fn number(self) -> u8 {
-        self as u8
+    pub(crate) fn of_endpoint(endpoint: Option<String>) -> Self {
+        Self { endpoint, status: None, since: None, until: None }
+    }
+
+    /// Returns whether any is given.
+    pub(crate) fn is_given(&self) -> bool {
+        let Self { endpoint, status, since, until } = self;
+        endpoint.is_some() || status.is_some() || since.is_some() || until.is_some()
     }
 }
 
 impl DeliveryFilter {
+    /// Reads the query.
+    pub(crate) fn query(&self) -> Result<Query, Failure> {
+        let mut query = Query::read(&self.query.join(" "), &OF_DELIVERIES)?;
+        self.choice.add_to(&mut query)?;
+        Ok(query)
+    }
+
     /// Prints the deliveries, those of the newest events first.
     pub(crate) async fn list(
         self,
@@ -71,41 +99,108 @@ impl DeliveryFilter {
         output: Output,
         app: &str,
     ) -> Result<(), Failure> {
-        let endpoints = match &self.endpoint {
-            Some(endpoint) => vec![endpoint.clone()],
-            None => all_endpoints(client, app).await?,
-        };
-        let query = self.query();
-        let mut rows = Vec::new();
-        for endpoint in &endpoints {
-            let path = ["app", app, "endpoint", endpoint, "msg"];
-            for mut row in client.list(&path, &query, self.options.wanted()).await? {
-                row["endpointId"] = json!(endpoint);
+        let query = self.query()?;
+        let (wanted, mut rows) = (self.options.wanted(), Vec::new());
+        for endpoint in &endpoints(client, app, &query).await? {
+            let mut count = 0;
+            each(client, (app, endpoint), &query, |row| {
                 rows.push(row);
-            }
+                count += 1;
+                if count < wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })
+            .await?;
         }
         let time =
             |row: &Value| row["timestamp"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
         rows.sort_by_key(|row| std::cmp::Reverse(time(row)));
         self.options.print(output, &COLUMNS, rows)
     }
-
-    fn query(&self) -> Vec<(&'static str, String)> {
-        let query = [
-            ("status", self.status.map(|status| status.number().to_string())),
-            ("after", self.since.map(|time| time.to_string())),
-            ("before", self.until.map(|time| time.to_string())),
-            ("with_content", Some("false".to_owned())),
-        ];
-        query.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
-    }
 }
 
-async fn all_endpoints(client: &Client, app: &str) -> Result<Vec<String>, Failure> {
+/// Returns the endpoints of a query: all of the application if it names none.
+pub(crate) async fn endpoints(
+    client: &Client,
+    app: &str,
+    query: &Query,
+) -> Result<Vec<String>, Failure> {
+    if !query.endpoints.is_empty() {
+        return if query.endpoints.len() == 1 {
+            Ok(query.endpoints.clone())
+        } else {
+            ids(client, app, query).await
+        };
+    }
     let found = client.list(&["app", app, "endpoint"], &[], MAX_ENDPOINTS + 1).await?;
     if found.len() > MAX_ENDPOINTS {
         let text = format!("{app} has more than {MAX_ENDPOINTS} endpoints");
-        return Err(Failure::usage(text).hint("name one with --endpoint"));
+        return Err(Failure::usage(text).hint("name one with endpoint:ID in the query"));
     }
     Ok(found.iter().filter_map(|endpoint| endpoint["id"].as_str().map(str::to_owned)).collect())
+}
+
+/// Returns the ids of the endpoints that a query names: one may be named by its id and by its uid.
+pub(crate) async fn ids(client: &Client, app: &str, query: &Query) -> Result<Vec<String>, Failure> {
+    let mut ids = Vec::new();
+    for name in &query.endpoints {
+        let found = client.get(&["app", app, "endpoint", name], &[]).await?;
+        let id = found["id"].as_str().unwrap_or_default().to_owned();
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}
+
+/// Visits the deliveries of an endpoint that a query chooses, those of the newest events first.
+pub(crate) async fn each(
+    client: &Client,
+    (app, endpoint): (&str, &str),
+    query: &Query,
+    mut visit: impl FnMut(Value) -> ControlFlow<()>,
+) -> Result<(), Failure> {
+    let path = ["app", app, "endpoint", endpoint, "msg"];
+    let (parameters, mut iterator) = (parameters(query), None);
+    loop {
+        let (page, next) = client.page(&path, &parameters, iterator).await?;
+        for mut row in page.into_iter().filter(|row| is_wanted(query, row)) {
+            if matches!(row["id"].as_str(), None | Some("" | "." | "..")) {
+                return Err(not_a_service("the server showed a delivery without an event"));
+            }
+            row["endpointId"] = json!(endpoint);
+            if visit(row).is_break() {
+                return Ok(());
+            }
+        }
+        iterator = next;
+        if iterator.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Returns the parameters by which the server chooses.
+fn parameters(query: &Query) -> Vec<(&'static str, String)> {
+    // It takes one status; among several, this side chooses.
+    let status = match query.statuses[..] {
+        [one] => Some(one.number().to_string()),
+        _ => None,
+    };
+    let parameters = [
+        ("status", status),
+        ("after", query.since.map(|time| time.to_string())),
+        ("before", query.until.map(|time| time.to_string())),
+        ("channel", query.channel.clone()),
+        ("tag", query.tag.clone()),
+        ("with_content", Some("false".to_owned())),
+    ];
+    parameters.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+/// Returns whether a delivery is one of those that the server could not choose.
+fn is_wanted(query: &Query, row: &Value) -> bool {
+    let status = row["statusText"].as_str().unwrap_or_default();
+    let is_of_status = |one: &Status| one.word() == status;
+    (query.statuses.is_empty() || query.statuses.iter().any(is_of_status))
+        && query.has_type(row["eventType"].as_str().unwrap_or_default())
+        && query.has_code(row["responseStatusCode"].as_u64())
 }

@@ -27,6 +27,12 @@ const COLUMNS: [Column; 8] = [
     Column("RATE", "/throttleRate"),
 ];
 
+/// The fields of one endpoint.
+const SHOWN: [Column; 9] = {
+    let [id, uid, url, disabled, paused, types, channels, rate] = COLUMNS;
+    [id, uid, url, disabled, paused, types, channels, rate, Column("METADATA", "/metadata")]
+};
+
 const STATS: [Column; 5] = [
     Column("SUCCESS", "/success"),
     Column("PENDING", "/pending"),
@@ -233,7 +239,7 @@ pub(crate) async fn run(args: EndpointArgs, context: &Context) -> Result<(), Fai
             endpoints.create(url, secret, *settings).await
         }
         EndpointAction::Show { id } => {
-            context.output.thing(&COLUMNS, &client.get(&endpoints.path(&[&id]), &[]).await?)
+            context.output.thing(&SHOWN, &client.get(&endpoints.path(&[&id]), &[]).await?)
         }
         EndpointAction::Edit { id, url, settings } => {
             endpoints.change(&id, &settings.body(url).into()).await
@@ -283,7 +289,7 @@ impl Endpoints<'_> {
         let secret = secret.map(|text| secret::read_given("--secret", &text)).transpose()?;
         add(&mut body, "secret", secret);
         let made = self.client.post(&self.path(&[]), &body).await?;
-        self.context.output.thing(&COLUMNS, &made)?;
+        self.context.output.thing(&SHOWN, &made)?;
         let id = name_of(&made);
         let app = self.app;
         self.context
@@ -294,7 +300,7 @@ impl Endpoints<'_> {
 
     async fn change(&self, id: &str, body: &Value) -> Result<(), Failure> {
         let changed = self.client.patch(&self.path(&[id]), body).await?;
-        self.context.output.thing(&COLUMNS, &changed)
+        self.context.output.thing(&SHOWN, &changed)
     }
 
     async fn pause(&self, id: &str, is_paused: bool) -> Result<(), Failure> {
@@ -304,8 +310,7 @@ impl Endpoints<'_> {
     async fn delete(&self, id: &str, confirm: Confirm) -> Result<(), Failure> {
         confirm.ask(self.context, &format!("Delete endpoint {id} of {}?", self.app))?;
         self.client.delete(&self.path(&[id])).await?;
-        self.context.output.note(format!("endpoint {id} is deleted"));
-        Ok(())
+        Ok(self.context.output.done(id, "deleted", format!("endpoint {id} is deleted"))?)
     }
 
     async fn test(&self, id: &str, event_type: &str) -> Result<(), Failure> {

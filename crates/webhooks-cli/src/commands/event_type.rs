@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
+use super::event_type_check::{self, CheckArgs};
 use crate::body::add;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -24,6 +25,7 @@ const COLUMNS: [Column; 5] = [
 #[derive(Debug, Args)]
 #[command(before_help = "Examples:
   webhooks event-type create invoice.paid --description 'An invoice was paid.'
+  webhooks event-type check payload.json --type invoice.paid
   webhooks event-type list")]
 pub(crate) struct EventTypeArgs {
     #[command(subcommand)]
@@ -65,6 +67,11 @@ enum EventTypeAction {
         #[command(flatten)]
         settings: EventTypeSettings,
     },
+    /// Check payloads against the schema of an event type, or of a file without a server
+    #[command(
+        before_help = "Examples:\n  webhooks event-type check payload.json --type invoice.paid\n  webhooks event-type check payloads.ndjson --schema schema.json\n  webhooks event-type check - --type invoice.paid --json"
+    )]
+    Check(CheckArgs),
     /// Archive an event type: it can be used no longer by new endpoints, and events of it still arrive
     #[command(before_help = "Examples:\n  webhooks event-type archive invoice.paid")]
     Archive {
@@ -90,6 +97,7 @@ pub(crate) async fn run(args: EventTypeArgs, context: &Context) -> Result<(), Fa
     let (client, output) = (context.client()?, context.output);
     let path = |name| ["event-type", name];
     match args.action {
+        EventTypeAction::Check(check) => event_type_check::run(check, context).await?,
         EventTypeAction::List { options, archived } => {
             let query = [("include_archived", archived.to_string())];
             return options.run(&client, output, &["event-type"], &query, &COLUMNS).await;
@@ -109,7 +117,7 @@ pub(crate) async fn run(args: EventTypeArgs, context: &Context) -> Result<(), Fa
         }
         EventTypeAction::Archive { name } => {
             client.patch(&path(&name), &json!({ "archived": true })).await?;
-            output.note(format!("event type {name} is archived"));
+            output.done(&name, "archived", format!("event type {name} is archived"))?;
         }
     }
     Ok(())

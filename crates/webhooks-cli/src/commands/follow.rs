@@ -29,7 +29,7 @@ pub(crate) struct Follow {
     #[arg(long)]
     wait: bool,
     /// Longest time to wait
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", requires = "wait", value_parser = humantime::parse_duration)]
     within: Duration,
 }
 

@@ -11,7 +11,7 @@ use crate::failure::{Exit, Failure};
 use crate::table::Column;
 
 /// The pause between two looks at a job.
-const PAUSE: Duration = Duration::from_millis(500);
+pub(crate) const PAUSE: Duration = Duration::from_millis(500);
 
 pub(crate) const COLUMNS: [Column; 6] = [
     Column("ID", "/id"),

@@ -125,19 +125,24 @@ pub(crate) async fn run(args: KeyArgs, context: &Context) -> Result<(), Failure>
             let kept =
                 kept.into_iter().filter_map(|name| Some((name.to_owned(), old.get(name)?.clone())));
             let made = make(&client, output, &kept.collect()).await?;
-            match end(&client, output, &id, grace).await {
+            let ended = match end(&client, &id, grace).await {
                 // A key cannot end itself, and the new one has the same rights.
                 Err(failure) if failure.exit == Exit::Refused => {
                     let new = context.client_with(made["token"].as_str().unwrap_or_default())?;
-                    end(&new, output, &id, grace).await?;
+                    end(&new, &id, grace).await?
                 }
                 ended => ended?,
-            }
+            };
+            // The answer is the new key.
+            output.note(ended);
         }
         KeyAction::List(options) => {
             return options.run(&client, output, &KEYS, &[], &COLUMNS).await;
         }
-        KeyAction::Revoke { id, delay } => end(&client, output, &id, delay).await?,
+        KeyAction::Revoke { id, delay } => {
+            let text = end(&client, &id, delay).await?;
+            output.done(&id, "revoked", text)?;
+        }
     }
     Ok(())
 }
@@ -161,7 +166,8 @@ async fn make(
     Ok(made)
 }
 
-async fn end(client: &Client, output: Output, id: &str, delay: Duration) -> Result<(), Failure> {
+/// Ends a key; returns the text for it.
+async fn end(client: &Client, id: &str, delay: Duration) -> Result<String, Failure> {
     let path = [&KEYS[..], &[id, "expire"]].concat();
     client.post(&path, &json!({ "expiry": delay.as_secs() })).await?;
     let when = if delay.is_zero() {
@@ -169,6 +175,5 @@ async fn end(client: &Client, output: Output, id: &str, delay: Duration) -> Resu
     } else {
         format!("in {}", humantime::format_duration(delay))
     };
-    output.note(format!("key {id} ends {when}"));
-    Ok(())
+    Ok(format!("key {id} ends {when}"))
 }

@@ -51,17 +51,17 @@ pub(crate) struct PublishArgs {
 /// An event, as the API takes it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Message {
-    event_type: String,
-    payload: Box<RawValue>,
+pub(crate) struct Message {
+    pub(crate) event_type: String,
+    pub(crate) payload: Box<RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    event_id: Option<String>,
+    pub(crate) event_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    deliver_at: Option<Timestamp>,
+    pub(crate) deliver_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    channels: Vec<String>,
+    pub(crate) channels: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    tags: Vec<String>,
+    pub(crate) tags: Vec<String>,
 }
 
 pub(crate) async fn run(args: PublishArgs, context: &Context) -> Result<(), Failure> {

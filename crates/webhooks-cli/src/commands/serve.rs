@@ -28,8 +28,7 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failur
     let start = SystemClock.monotonic();
     let Prepared { database, transport, mut service, otlp, certificate } = args.prepare(context)?;
     if args.check {
-        context.output.note("the settings are right");
-        return Ok(());
+        return Ok(context.output.done("serve", "checked", "the settings are right")?);
     }
     // Before the database is opened, and a key is shown: a second copy must not use it up.
     let listener = if args.has(Role::Api) { Some(args.listener().await?) } else { None };

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use http::HeaderMap;
 use serde_json::{Map, Value, json};
 use webhooks_core::{EventId, Timestamp};
 use webhooks_sign::Envelope;
@@ -12,6 +13,7 @@ use crate::context::Context;
 use crate::diagnosis::key_of;
 use crate::failure::{Exit, Failure};
 use crate::moment::past;
+use crate::saved_request::head;
 use crate::signed_request::{sign, time_for};
 use crate::{scheme_option, secret, text_source};
 
@@ -21,6 +23,7 @@ use crate::{scheme_option, secret, text_source};
   webhooks sign --secret @secret.txt body.json
   webhooks sign --secret @secret.txt --scheme github body.json
   webhooks sign --secret @secret.txt --curl http://localhost:3000/hook body.json
+  webhooks sign --secret @secret.txt --http body.json | webhooks verify --secret @secret.txt --request -
   webhooks sign --secret @secret.txt --id msg_1 --timestamp 2026-11-30T09:00:00Z - --json")]
 pub(crate) struct SignArgs {
     /// Body: a file, or - for standard input
@@ -50,6 +53,9 @@ pub(crate) struct SignArgs {
     /// Print a command that sends the request to this URL
     #[arg(long, value_name = "URL")]
     curl: Option<String>,
+    /// Print the whole request as it is sent, which `webhooks verify --request -` reads
+    #[arg(long, conflicts_with_all = ["curl", "headers"])]
+    http: bool,
 }
 
 pub(crate) fn run(args: &SignArgs, context: &Context) -> Result<(), Failure> {
@@ -81,6 +87,12 @@ pub(crate) fn run(args: &SignArgs, context: &Context) -> Result<(), Failure> {
         }
         return Ok(());
     }
+    if args.http {
+        if context.output.is_json() {
+            return Err(Failure::usage("--http and --json are two forms: choose one"));
+        }
+        return Ok(context.output.bytes(&http(&args.method, url, &headers, &body)?)?);
+    }
     if context.output.is_json() {
         let headers: Map<String, Value> =
             headers.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
@@ -106,6 +118,30 @@ impl SignArgs {
     }
 }
 
+/// Returns a request as it is sent, with the whole URL in its first line if one is known.
+fn http(
+    method: &str,
+    url: &str,
+    headers: &[(&str, String)],
+    body: &[u8],
+) -> Result<Vec<u8>, Failure> {
+    let target = if url.is_empty() { "/" } else { url };
+    head(method, target, HeaderMap::new())
+        .map_err(|error| Failure::usage(format!("--method or --url: {error}")))?;
+    let mut text = format!("{method} {target} HTTP/1.1\r\n");
+    for (name, value) in std::iter::once(&content_type(body)).chain(headers) {
+        text.extend([*name, ": ", value, "\r\n"]);
+    }
+    text.extend(["content-length: ", &body.len().to_string(), "\r\n\r\n"]);
+    Ok([text.as_bytes(), body].concat())
+}
+
+fn content_type(body: &[u8]) -> (&'static str, String) {
+    let is_json = serde_json::from_slice::<Value>(body).is_ok();
+    let kind = if is_json { "application/json" } else { "application/octet-stream" };
+    ("content-type", kind.to_owned())
+}
+
 /// Returns the command that sends a request.
 fn curl(
     method: &str,
@@ -114,10 +150,7 @@ fn curl(
     (path, body): (&Path, &[u8]),
 ) -> Result<String, Failure> {
     let mut words = vec!["curl".to_owned(), "-X".to_owned(), quoted(method)];
-    let is_json = serde_json::from_slice::<Value>(body).is_ok();
-    let kind = if is_json { "application/json" } else { "application/octet-stream" };
-    let kind = ("content-type", kind.to_owned());
-    for (name, value) in std::iter::once(&kind).chain(headers) {
+    for (name, value) in std::iter::once(&content_type(body)).chain(headers) {
         words.extend(["-H".to_owned(), quoted(&format!("{name}: {value}"))]);
     }
     if path.as_os_str() != "-" {

@@ -87,7 +87,7 @@ fn what_is_wrong_in_a_file_is_named_with_its_place() {
 fn a_file_that_is_named_must_exist() {
     Place::new()
         .run(&["config", "check", "--config", "none.toml"])
-        .failed(5, &["cannot read none.toml"]);
+        .failed(2, &["cannot read none.toml"]);
 }
 
 #[test]

@@ -94,6 +94,6 @@ fn ctrl_c_in_the_middle_leaves_no_process_and_no_file() {
 fn a_folder_that_cannot_be_made_is_told() {
     let mut place = Place::new();
     place.set("TMPDIR", "none");
-    place.run(&["demo"]).failed(5, &["cannot make a folder in none", "TMPDIR"]);
+    place.run(&["demo"]).failed(2, &["cannot make a folder in none", "TMPDIR"]);
     place.run(&["demo", "--events", "0"]).failed(2, &["--events"]);
 }

@@ -129,7 +129,10 @@ pub(crate) struct Served {
 
 impl Served {
     fn start(place: &Place, options: &[&str]) -> Self {
-        let mut command = place.command(&["serve", "--json", "--listen", "127.0.0.1:0"]);
+        let mut command = place.command(&["serve", "--json"]);
+        if !options.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         let log = std::fs::File::create(place.path("serve.log")).unwrap();
         let mut child = command.args(options).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();

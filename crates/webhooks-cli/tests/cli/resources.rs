@@ -77,10 +77,14 @@ fn a_replay_delivers_what_failed() {
     place.run(&["endpoint", "enable", "crm"]).ok();
     let replay = ["delivery", "replay", "--endpoint", "crm", "--since", "1h"];
     place.run(&replay).failed(2, &["--yes"]);
-    let job = place.run(&[&replay[..], &["--yes", "--json"]].concat()).json();
-    assert_eq!((&job["status"], &job["data"]["deliveries"]), (&"finished".into(), &1.into()));
+    let ended = place.run(&[&replay[..], &["--yes", "--json"]].concat()).json();
+    assert_eq!((&ended["done"], &ended["deliveries"]), (&"replayed".into(), &1.into()));
+    let job = ended["jobs"][0].as_str().unwrap();
     let jobs = place.run(&["delivery", "jobs", "--json"]).ok();
-    assert_eq!(rows(&jobs)[0]["id"], job["id"]);
+    assert_eq!(
+        (&rows(&jobs)[0]["id"], &rows(&jobs)[0]["status"]),
+        (&job.into(), &"finished".into())
+    );
 }
 
 #[test]
@@ -126,7 +130,7 @@ fn mistakes_are_told_with_their_exit_codes() {
     place.run(&["app", "list", "--key", "whkey_bad"]).failed(4, &["401", "warning"]);
     place.run(&["publish", "bad type", "{}", "--app", "a"]).failed(6, &["bad type"]);
     place.run(&["publish", "a.b", "{bad", "--app", "a"]).failed(2, &["not JSON"]);
-    place.run(&["publish", "a.b", "@none.json", "--app", "a"]).failed(5, &["none.json"]);
+    place.run(&["publish", "a.b", "@none.json", "--app", "a"]).failed(2, &["none.json"]);
     place.run_with(&["publish", "a.b", "-", "--app", "a"], "{\"from\": \"stdin\"}").ok();
     place.run(&["app", "delete", "a"]).failed(2, &["--yes"]);
     place.run(&["app", "delete", "a", "--yes"]).ok();

@@ -6,8 +6,9 @@ use webhooks_core::{DeliveryId, EventId, TenantId};
 
 use super::{Entry, EventEntry, MemoryStore, State};
 use crate::history::{
-    AttemptRecord, Cursor, DeliveryRecord, EventRecord, EventSummary, FeedPage, FeedRequest,
-    HistoryStore, LastAttempt, Page, Query, SearchPage, SearchRequest, Trouble, TroubleRequest,
+    AttemptRecord, Cursor, DeliveryRecord, EndedRequest, EventRecord, EventSummary, FeedPage,
+    FeedRequest, HistoryStore, LastAttempt, Page, Query, SearchPage, SearchRequest, Trouble,
+    TroubleRequest,
 };
 use crate::store::{Attempt, StoreError};
 
@@ -81,6 +82,27 @@ impl HistoryStore for MemoryStore {
         Ok(found)
     }
 
+    async fn ended_attempts(
+        &self,
+        request: EndedRequest,
+    ) -> Result<Vec<AttemptRecord>, StoreError> {
+        let state = self.state();
+        let place = (request.since, request.place());
+        let key = |found: &AttemptRecord| {
+            let cursor = Cursor { key: found.delivery.as_u64(), attempt: found.number };
+            (found.ended_at(), cursor)
+        };
+        let all = state.attempts.iter().filter_map(|((id, number), attempt)| {
+            let entry = state.deliveries.get(id)?;
+            let event = state.events.get(&entry.event)?;
+            Some(attempt_record((*id, entry, event), *number, attempt))
+        });
+        let mut found: Vec<AttemptRecord> = all.filter(|found| key(found) > place).collect();
+        found.sort_by_key(key);
+        found.truncate(request.page_size());
+        Ok(found)
+    }
+
     async fn deliveries(&self, query: Query) -> Result<Page<DeliveryRecord>, StoreError> {
         let state = self.state();
         let found = state.deliveries_of(&query).map(|(id, entry, event)| {
@@ -115,19 +137,27 @@ impl HistoryStore for MemoryStore {
             let attempts = state.attempts.range((id, 0)..=(id, u32::MAX)).rev();
             let attempts = attempts.filter(|(_, attempt)| is_attempt_in(&query, Some(attempt)));
             attempts.map(move |((_, number), attempt)| {
-                let record = AttemptRecord {
-                    delivery: id,
-                    event: event.event.id.clone(),
-                    event_type: event.event.event_type.clone(),
-                    tenant: event.event.tenant.clone(),
-                    endpoint: entry.endpoint.clone(),
-                    number: *number,
-                    attempt: attempt.clone(),
-                };
+                let record = attempt_record((id, entry, event), *number, attempt);
                 (Cursor { key: id.as_u64(), attempt: *number }, record)
             })
         });
         Ok(page(&query, found))
+    }
+}
+
+fn attempt_record(
+    (delivery, entry, event): (DeliveryId, &Entry, &EventEntry),
+    number: u32,
+    attempt: &Attempt,
+) -> AttemptRecord {
+    AttemptRecord {
+        delivery,
+        event: event.event.id.clone(),
+        event_type: event.event.event_type.clone(),
+        tenant: event.event.tenant.clone(),
+        endpoint: entry.endpoint.clone(),
+        number,
+        attempt: attempt.clone(),
     }
 }
 

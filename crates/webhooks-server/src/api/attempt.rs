@@ -46,6 +46,9 @@ pub(crate) struct EndpointMessageOut {
     message: MessageOut,
     #[serde(flatten)]
     status: Status,
+    /// The status code of the last response; 0 if the last attempt got none, and absent if there was no attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_status_code: Option<u16>,
     /// The time of the next attempt; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Time>)]
@@ -252,7 +255,9 @@ pub(crate) async fn messages_of_endpoint(
         }
         let message = MessageOut::new(&message, has_payload);
         let (status, next_attempt) = (Status::of(delivery.status), next_attempt(&delivery));
-        shown.push(EndpointMessageOut { message, status, next_attempt });
+        let last = delivery.last_attempt.as_ref();
+        let response_status_code = last.map(|last| last.status_code.unwrap_or_default());
+        shown.push(EndpointMessageOut { message, status, response_status_code, next_attempt });
     }
     Ok(Json(list.with(shown)))
 }

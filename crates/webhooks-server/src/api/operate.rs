@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 use webhooks_admin::Action;
-use webhooks_core::{DeliveryId, Timestamp};
+use webhooks_core::{DeliveryId, EventId, Timestamp};
 use webhooks_dispatch::Replay;
 use webhooks_dispatch::history::{HistoryStore as _, Query};
 use webhooks_dispatch::monitor::{EndpointHealth, MonitorStore as _, Statistics, WorkerReport};
@@ -20,6 +20,7 @@ use super::message_out::record;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Params, Path};
+use crate::find::AppEndpoint;
 use crate::parameters::Since;
 use crate::schema::{Empty, RateLimitWord, Time};
 use crate::service::Service;
@@ -69,27 +70,58 @@ pub(crate) async fn resend(
     Path((app, message, endpoint)): Path<(String, String, String)>,
 ) -> Result<impl IntoResponse, ApiError> {
     let found = service.endpoint(&caller, (&app, &endpoint), Action::Operate).await?;
-    let id = Service::message_id(&found.app, &message)?;
-    let event = record(&service, &found.app, &id).await?;
-    let query = Query {
-        tenant: Some(found.app.tenant.clone()),
-        endpoint: Some(found.id().clone()),
-        event: Some(id),
-        limit: 1,
-        ..Query::default()
-    };
-    let delivery = service.engine().history().deliveries(query).await?.items.pop();
-    let Some(delivery) = delivery else {
-        return Err(ApiError::conflict(
-            "The message did not go to this endpoint: it does not want its type or channel, or came \
-             later.",
-        ));
-    };
-    send_again(&service, delivery.id).await?;
+    let event = record(&service, &found.app, &Service::message_id(&found.app, &message)?).await?;
+    send_again(&service, delivery(&service, &found, &event.summary.id).await?).await?;
     let thing = ("message", found.app.tenant.as_str(), &*event.summary.id.to_string());
     let to = serde_json::json!({ "resentTo": found.id().as_str() });
     service.admin().log(&caller.actor(), thing, (None, Some(to)), Service::now()).await?;
     Ok((StatusCode::ACCEPTED, Json(serde_json::json!({}))))
+}
+
+/// Cancels the delivery of a message to an endpoint, unless it has ended.
+///
+/// An attempt that is under way may still reach the endpoint.
+#[utoipa::path(
+    post,
+    path = "/api/v1/app/{app_id}/msg/{msg_id}/endpoint/{endpoint_id}/cancel",
+    operation_id = "v1.message-attempt.cancel", tag = "Message Attempt",
+    responses((status = 204)),
+)]
+pub(crate) async fn cancel(
+    State(service): State<Service>,
+    caller: Caller,
+    Path((app, message, endpoint)): Path<(String, String, String)>,
+) -> Result<StatusCode, ApiError> {
+    let found = service.endpoint(&caller, (&app, &endpoint), Action::Operate).await?;
+    let event = record(&service, &found.app, &Service::message_id(&found.app, &message)?).await?;
+    let delivery = delivery(&service, &found, &event.summary.id).await?;
+    service.engine().cancel(delivery).await?;
+    let thing = ("message", found.app.tenant.as_str(), &*event.summary.id.to_string());
+    let of = serde_json::json!({ "cancelledFor": found.id().as_str() });
+    service.admin().log(&caller.actor(), thing, (None, Some(of)), Service::now()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Returns the delivery of a message to an endpoint.
+async fn delivery(
+    service: &Service,
+    found: &AppEndpoint,
+    event: &EventId,
+) -> Result<DeliveryId, ApiError> {
+    let query = Query {
+        tenant: Some(found.app.tenant.clone()),
+        endpoint: Some(found.id().clone()),
+        event: Some(event.clone()),
+        limit: 1,
+        ..Query::default()
+    };
+    let delivery = service.engine().history().deliveries(query).await?.items.pop();
+    delivery.map(|delivery| delivery.id).ok_or_else(|| {
+        ApiError::conflict(
+            "The message did not go to this endpoint: it does not want its type or channel, or came \
+             later.",
+        )
+    })
 }
 
 /// Tells whether deliveries to an endpoint wait for its rate limit.

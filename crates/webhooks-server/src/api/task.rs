@@ -1,6 +1,7 @@
 //! Background tasks: replays of many messages, which go on after the answer.
 
 use std::fmt::Display;
+use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use axum::Json;
@@ -35,6 +36,9 @@ const OWN_STEP: usize = 8;
 
 /// The classes of status codes that a response can have.
 const CLASSES: [u16; 5] = [100, 200, 300, 400, 500];
+
+/// The most deliveries per second that a request names.
+const MAX_RATE: u32 = 10_000;
 
 /// A span of time.
 #[derive(Deserialize, ToSchema)]
@@ -71,6 +75,9 @@ pub(crate) struct BulkReplayIn {
     /// Only deliveries whose last response has a status code of this class: 100, 200, 300, 400 or 500.
     #[schema(minimum = 100, maximum = 500, multiple_of = 100)]
     status_code_class: Option<u16>,
+    /// The most deliveries per second: 1 to 10,000; as many as can be if absent.
+    #[schema(minimum = 1, maximum = 10_000)]
+    rate: Option<u32>,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -208,7 +215,7 @@ async fn replay(
     check_span(since, until)?;
     let endpoint = found.registration.key();
     let work = JobWork::Replay(Replay::Endpoint { endpoint, which, since, until });
-    start(service, caller, &found, work).await
+    start(service, caller, &found, (work, None)).await
 }
 
 /// Delivers once more what was found by a filter: ended deliveries of any status.
@@ -229,6 +236,11 @@ pub(crate) async fn bulk_replay(
     if !input.status_code_class.is_none_or(|class| CLASSES.contains(&class)) {
         return Err(ApiError::value("statusCodeClass", "it is not 100, 200, 300, 400 or 500"));
     }
+    let rate = input.rate.map(|rate| {
+        let rate = NonZeroU32::new(rate).filter(|rate| rate.get() <= MAX_RATE);
+        rate.ok_or_else(|| ApiError::value("rate", "it is not 1 to 10000"))
+    });
+    let rate = rate.transpose()?;
     let status = input.status.map(|number| {
         Status::delivery_status(number).ok_or_else(|| ApiError::value("status", "it is not 0 to 4"))
     });
@@ -256,7 +268,7 @@ pub(crate) async fn bulk_replay(
         until: input.until,
         ..Query::default()
     };
-    start(&service, &caller, &found, JobWork::ReplayFound(query)).await
+    start(&service, &caller, &found, (JobWork::ReplayFound(query), rate)).await
 }
 
 fn read<T: FromStr<Err: Display>>(name: &str, text: Option<String>) -> Result<Option<T>, ApiError> {
@@ -284,7 +296,7 @@ pub(crate) async fn cancel(
         until: Some(created_before),
         ..Query::default()
     };
-    create(&service, &caller, &found, JobWork::Cancel(query)).await?;
+    create(&service, &caller, &found, (JobWork::Cancel(query), None)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -292,7 +304,7 @@ async fn start(
     service: &Service,
     caller: &Caller,
     found: &AppEndpoint,
-    work: JobWork,
+    work: (JobWork, Option<NonZeroU32>),
 ) -> Result<impl IntoResponse + use<>, ApiError> {
     if !found.registration.state.is_open() {
         return Err(ApiError::conflict("The endpoint is disabled; enable it first."));
@@ -306,10 +318,10 @@ async fn create(
     service: &Service,
     caller: &Caller,
     found: &AppEndpoint,
-    work: JobWork,
+    (work, rate): (JobWork, Option<NonZeroU32>),
 ) -> Result<Job, ApiError> {
     let AppEndpoint { app, .. } = found;
-    let job = NewJob { tenant: Some(app.tenant.clone()), work, rate: None };
+    let job = NewJob { tenant: Some(app.tenant.clone()), work, rate };
     let job = service.engine().jobs().create(job).await?;
     let thing = ("endpoint", app.tenant.as_str(), found.id().as_str());
     let started = json!({ "task": task_id(job.id), "work": job.work });

@@ -1,0 +1,198 @@
+//! Many deliveries, repaired one by one from here.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use webhooks_dispatch::clock::{Clock as _, MonotonicTime, SystemClock};
+
+use super::delivery_repair::{Found, Repair, grouped};
+use crate::client::Client;
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+use crate::signals::Signals;
+use crate::visible::visible;
+
+/// The most refusals that are told with their reasons.
+const MAX_TOLD: usize = 10;
+
+/// The width of a bar.
+const BAR: usize = 20;
+
+/// A repair of many deliveries.
+pub(crate) struct Bulk<'c> {
+    pub(crate) client: &'c Client,
+    pub(crate) context: &'c Context,
+    pub(crate) app: &'c str,
+    pub(crate) repair: Repair,
+    pub(crate) rate: Option<NonZeroU32>,
+    /// Whether jobs of the server are left to themselves.
+    pub(crate) no_wait: bool,
+}
+
+/// The pace of a bulk.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    rate: Option<NonZeroU32>,
+    start: MonotonicTime,
+    number: u32,
+}
+
+/// A delivery that was refused.
+pub(crate) struct Refusal {
+    pub(crate) event: String,
+    pub(crate) endpoint: String,
+    pub(crate) failure: Failure,
+}
+
+/// The end of a bulk.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    pub(crate) done: usize,
+    pub(crate) refused: usize,
+    /// The ids of the jobs of the server that did it.
+    pub(crate) jobs: Vec<String>,
+    /// The reason why it ended early.
+    pub(crate) stopped: Option<Failure>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let between = if self.endpoint.is_empty() { "" } else { " to " };
+        let (event, endpoint) = (visible(&self.event), visible(&self.endpoint));
+        write!(f, "{event}{between}{endpoint}: {}", self.failure.one_line())
+    }
+}
+
+impl Pace {
+    pub(crate) fn new(rate: Option<NonZeroU32>) -> Self {
+        Self { rate, start: SystemClock.monotonic(), number: 0 }
+    }
+
+    /// Waits for the turn of the next delivery.
+    pub(crate) async fn turn(&mut self) {
+        let Some(rate) = self.rate else { return };
+        let due = Duration::from_secs(1) * self.number / rate.get();
+        self.number = self.number.saturating_add(1);
+        let waited = SystemClock.monotonic().saturating_since(self.start);
+        SystemClock.sleep(due.saturating_sub(waited)).await;
+    }
+}
+
+impl Bulk<'_> {
+    /// Returns whether a failure is about one delivery, so that others may go well.
+    pub(crate) fn is_refusal(failure: &Failure) -> bool {
+        matches!(failure.exit, Exit::NotFound | Exit::Refused)
+    }
+
+    /// Repairs one delivery.
+    pub(crate) async fn one(&self, event: &str, endpoint: &str) -> Result<(), Failure> {
+        let path = ["app", self.app, "msg", event, "endpoint", endpoint, self.repair.operation()];
+        self.client.post(&path, &Value::Object(Map::new())).await.map(drop)
+    }
+
+    /// Says that one delivery was repaired.
+    pub(crate) fn tell(&self, event: &str, endpoint: &str) -> Result<(), Failure> {
+        let output = self.context.output;
+        if output.is_json() {
+            let done = self.repair.done();
+            return Ok(output.json(&json!({ "id": event, "endpoint": endpoint, "done": done }))?);
+        }
+        output.note(match self.repair {
+            Repair::Replay | Repair::Retry => {
+                format!("{event} is delivered to {endpoint} once more")
+            }
+            Repair::Cancel => format!("{event} is cancelled for {endpoint}"),
+        });
+        Ok(())
+    }
+
+    /// Repairs all, one after the other, until Ctrl-C.
+    pub(crate) async fn run(&self, found: &Found, count: usize) -> Result<Ended, Failure> {
+        let (mut ended, mut signals) = (Ended::default(), Signals::new()?);
+        let all = found.endpoints.iter();
+        let all =
+            all.flat_map(|of| of.deliveries.iter().map(move |(event, _)| (&of.endpoint, event)));
+        let mut pace = Pace::new(self.rate);
+        for (endpoint, event) in all {
+            let turn = async {
+                pace.turn().await;
+                self.one(event, endpoint).await
+            };
+            let result = tokio::select! {
+                result = turn => result,
+                () = signals.next() => Err(Failure::new(Exit::Interrupted, "interrupted")),
+            };
+            match result {
+                Ok(()) => ended.done += 1,
+                Err(failure) if Self::is_refusal(&failure) => {
+                    ended.refused += 1;
+                    if ended.refused <= MAX_TOLD {
+                        self.context.output.end_progress();
+                        let (event, endpoint) = (event.clone(), endpoint.clone());
+                        self.context.output.note(Refusal { event, endpoint, failure }.to_string());
+                    }
+                }
+                Err(failure) => {
+                    ended.stopped = Some(failure);
+                    break;
+                }
+            }
+            self.progress(&ended, count);
+        }
+        self.context.output.end_progress();
+        Ok(ended)
+    }
+
+    pub(crate) fn progress(&self, ended: &Ended, count: usize) {
+        let so_far = ended.done + ended.refused;
+        let full = (BAR * so_far.min(count)).checked_div(count).unwrap_or(BAR);
+        let bar = format!("{}{}", "#".repeat(full), ".".repeat(BAR - full));
+        let refused = ended.refused;
+        let text = format!("{}/{} [{bar}] refused {refused}", grouped(so_far), grouped(count));
+        self.context.output.progress(text);
+    }
+
+    /// Prints what was done, and fails unless all was.
+    pub(crate) fn end(&self, matched: usize, ended: Ended) -> Result<(), Failure> {
+        let Ended { done, refused, jobs, stopped } = ended;
+        let (output, word) = (self.context.output, self.repair.done());
+        if output.is_json() {
+            let mut summary =
+                json!({ "done": word, "matched": matched, "deliveries": done, "refused": refused });
+            if !jobs.is_empty() {
+                summary["jobs"] = json!(jobs);
+            }
+            output.json(&summary)?;
+        } else if matched == 0 {
+            output.note("nothing matches");
+        } else if self.no_wait {
+            jobs.iter().try_for_each(|id| output.line(id))?;
+            output.hint("its progress: webhooks delivery jobs ID");
+        } else if stopped.is_none() {
+            output.note(format!("{word} {} of {}", grouped(done), grouped(matched)));
+        }
+        if let Some(failure) = stopped {
+            let text = format!(
+                "{}: {word} {} of {}, {refused} refused",
+                failure.one_line(),
+                grouped(done),
+                grouped(matched)
+            );
+            let hint = if jobs.is_empty() {
+                "the others are as before: the same command finds them".to_owned()
+            } else {
+                let jobs = jobs.iter().map(|id| format!("`webhooks delivery jobs {id}`"));
+                let jobs = jobs.collect::<Vec<_>>().join(", ");
+                format!("the server goes on with it; to see how far it is: {jobs}")
+            };
+            return Err(Failure::new(failure.exit, text).hint(hint));
+        }
+        if refused > 0 {
+            let text = format!("{} of {} were refused", grouped(refused), grouped(matched));
+            return Err(Failure::new(Exit::Partly, text));
+        }
+        Ok(())
+    }
+}

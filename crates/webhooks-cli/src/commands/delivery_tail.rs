@@ -1,0 +1,191 @@
+//! `delivery tail`: attempts as they end.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::Value;
+use webhooks_core::Timestamp;
+use webhooks_dispatch::clock::{Clock as _, SystemClock};
+
+use super::delivery_list::ids;
+use crate::client::Client;
+use crate::context::Context;
+use crate::failure::{Exit, Failure, not_a_service};
+use crate::output::Output;
+use crate::query::{OF_ATTEMPTS, Query, Status};
+use crate::signals::Signals;
+use crate::table::Column;
+
+/// The pause between two looks.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The pause while the server does not answer.
+const LONG_PAUSE: Duration = Duration::from_secs(1);
+
+/// The time after which no attempt is recorded any longer that ended before others: far more than the server counts on.
+const LATE: Duration = Duration::from_mins(5);
+
+/// The largest page.
+const PAGE: &str = "250";
+
+const COLUMNS: [Column; 8] = [
+    Column("AT", "/timestamp"),
+    Column("STATUS", "/statusText"),
+    Column("CODE", "/responseStatusCode"),
+    Column("TYPE", "/eventType"),
+    Column("EVENT", "/msgId"),
+    Column("ENDPOINT", "/endpointId"),
+    Column("MS", "/responseDurationMs"),
+    Column("RESPONSE", "/response"),
+];
+
+#[derive(Debug, Args)]
+pub(crate) struct TailArgs {
+    /// Words such as status:failed endpoint:crm type:invoice.* code:5xx since:10m
+    #[arg(value_name = "QUERY")]
+    query: Vec<String>,
+    /// Only attempts that failed: the same as status:failed
+    #[arg(long)]
+    failed: bool,
+}
+
+impl TailArgs {
+    pub(crate) fn query(&self) -> Result<Query, Failure> {
+        let mut query = Query::read(&self.query.join(" "), &OF_ATTEMPTS)?;
+        if self.failed {
+            query.statuses.push(Status::Fail);
+        }
+        if query.statuses.iter().any(|status| !matches!(status, Status::Success | Status::Fail)) {
+            return Err(Failure::usage("an attempt has the status success or fail")
+                .hint("`webhooks delivery list` shows deliveries, which have others too"));
+        }
+        Ok(query)
+    }
+
+    /// Prints attempts until Ctrl-C.
+    pub(crate) async fn run(
+        self,
+        client: &Client,
+        context: &Context,
+        app: &str,
+    ) -> Result<(), Failure> {
+        let (mut query, mut signals) = (self.query()?, Signals::new()?);
+        query.endpoints = ids(client, app, &query).await?;
+        let place = query.since.map(|since| ("after", since.to_string()));
+        let (seen, newest) = (HashMap::new(), Timestamp::UNIX_EPOCH);
+        let mut tail = Tail { client, app, query, output: context.output, place, seen, newest };
+        tokio::select! {
+            ended = tail.follow() => ended,
+            () = signals.next() => Err(Failure::told(Exit::Interrupted)),
+        }
+    }
+}
+
+/// A reader of the attempts of an application.
+struct Tail<'c> {
+    client: &'c Client,
+    app: &'c str,
+    query: Query,
+    output: Output,
+    /// The parameter with the place from which to read; nothing before the first answer.
+    place: Option<(&'static str, String)>,
+    /// The attempts behind that place that were printed, with their ends: they come again.
+    seen: HashMap<String, Timestamp>,
+    newest: Timestamp,
+}
+
+impl Tail<'_> {
+    async fn follow(&mut self) -> Result<(), Failure> {
+        let (mut is_lost, mut has_begun) = (false, false);
+        loop {
+            let mut pause = PAUSE;
+            match self.round().await {
+                Ok(()) => {
+                    if is_lost {
+                        self.output.note("the server answers again; nothing was missed");
+                    }
+                    (is_lost, has_begun) = (false, true);
+                }
+                Err(failure) if has_begun && is_passing(&failure) => {
+                    if !is_lost {
+                        self.output.note(format!("{}; trying again", failure.one_line()));
+                    }
+                    (is_lost, pause) = (true, LONG_PAUSE);
+                }
+                Err(failure) => return Err(failure),
+            }
+            SystemClock.sleep(pause).await;
+        }
+    }
+
+    /// Reads and prints all that is there. A round that fails is begun again at its place.
+    async fn round(&mut self) -> Result<(), Failure> {
+        let (mut at, mut pages) = (self.place.clone(), VecDeque::new());
+        loop {
+            let mut query = vec![("limit", PAGE.to_owned())];
+            query.extend(at.take());
+            let page = self.client.get(&["app", self.app, "attempt"], &query).await?;
+            let (Some(next), Some(is_done), Some(attempts)) =
+                (page["iterator"].as_str(), page["done"].as_bool(), page["data"].as_array())
+            else {
+                return Err(not_a_service("the server did not answer with attempts"));
+            };
+            for attempt in attempts {
+                let id = attempt["id"].as_str().unwrap_or_default();
+                let end = end(attempt);
+                self.newest = self.newest.max(end);
+                if self.seen.insert(id.to_owned(), end).is_none() {
+                    self.print(attempt)?;
+                }
+            }
+            let next = ("iterator", next.to_owned());
+            if is_done || self.place.is_none() {
+                self.move_to(next.clone(), self.newest.saturating_sub(LATE));
+            }
+            if is_done {
+                return Ok(());
+            }
+            pages.push_back((next.clone(), self.newest));
+            // Nothing is recorded any longer before a page that ended long before the newest.
+            while let Some((_, end)) = pages.front()
+                && *end + LATE < self.newest
+                && let Some((place, end)) = pages.pop_front()
+            {
+                self.move_to(place, end);
+            }
+            at = Some(next);
+        }
+    }
+
+    /// Goes on from a place, and forgets what ended before it.
+    fn move_to(&mut self, place: (&'static str, String), before: Timestamp) {
+        self.place = Some(place);
+        self.seen.retain(|_, end| *end >= before);
+    }
+
+    fn print(&self, attempt: &Value) -> Result<(), Failure> {
+        let query = &self.query;
+        let text = |name: &str| attempt[name].as_str().unwrap_or_default();
+        let is_wanted = query.has_type(text("eventType"))
+            && query.has_code(attempt["responseStatusCode"].as_u64())
+            && (query.endpoints.is_empty()
+                || query.endpoints.iter().any(|id| id == text("endpointId")))
+            && (query.statuses.is_empty()
+                || query.statuses.iter().any(|status| status.word() == text("statusText")));
+        if is_wanted { Ok(self.output.row(&COLUMNS, attempt)?) } else { Ok(()) }
+    }
+}
+
+/// Returns the time at which an attempt ended.
+fn end(attempt: &Value) -> Timestamp {
+    let start = attempt["timestamp"].as_str().and_then(|time| time.parse().ok());
+    let took = Duration::from_millis(attempt["responseDurationMs"].as_u64().unwrap_or_default());
+    start.unwrap_or(Timestamp::UNIX_EPOCH) + took
+}
+
+/// Returns whether a failure is one of a server that restarts.
+fn is_passing(failure: &Failure) -> bool {
+    !failure.is_broken_pipe()
+        && matches!(failure.exit, Exit::Unreachable | Exit::TimedOut | Exit::Failed)
+}

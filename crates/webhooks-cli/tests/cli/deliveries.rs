@@ -1,0 +1,197 @@
+//! Deliveries in bulk: by a query, at a rate, interrupted, refused.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use webhooks_dispatch::clock::{Clock as _, SystemClock};
+
+use crate::program::{Place, Served, signal};
+use crate::receiver::receiver;
+
+fn rows(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Runs a command until its rows are as they are to be.
+fn until(place: &Place, words: &[&str], is_right: impl Fn(&[Value]) -> bool) {
+    let deadline = SystemClock.monotonic() + Duration::from_secs(60);
+    loop {
+        let found = rows(&place.run(&[words, &["--json"]].concat()).ok());
+        if is_right(&found) {
+            return;
+        }
+        assert!(SystemClock.monotonic() < deadline, "{words:?}: {found:?}");
+    }
+}
+
+fn start(place: &Place, words: &[&str]) -> Child {
+    let mut command = place.command(words);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Six events, three of each type: they reached *two*, and wait for *crm*, which is paused.
+fn place() -> (Place, Served) {
+    let mut place = Place::new();
+    let served = place.serve(&["--dev"]);
+    place.run(&["app", "create", "Acme"]).ok();
+    for uid in ["crm", "two"] {
+        place.run(&["endpoint", "create", &receiver("204 No Content"), "--uid", uid]).ok();
+    }
+    place.run(&["endpoint", "pause", "crm"]).ok();
+    for number in 0..3 {
+        for event_type in ["a.b", "c.d"] {
+            let id = format!("{event_type}-{number}");
+            place.run(&["publish", event_type, "{}", "--id", &id]).ok();
+        }
+    }
+    until(&place, &["delivery", "list", "endpoint:two status:success"], |found| found.len() == 6);
+    (place, served)
+}
+
+#[test]
+fn a_query_chooses_what_is_cancelled_and_replayed() {
+    let (place, _served) = place();
+    let count = |query: &str| rows(&place.run(&["delivery", "list", query, "--json"]).ok()).len();
+    assert_eq!((count("status:pending"), count("type:a.* status:pending")), (6, 3));
+    assert_eq!((count("code:2xx"), count("code:204 since:1h"), count("code:503")), (6, 6, 0));
+    assert_eq!((count("code:none"), count("until:1h"), count("endpoint:crm,two")), (0, 0, 12));
+
+    let cancel = ["delivery", "cancel", "--where", "endpoint:crm type:a.*"];
+    place.run(&cancel).failed(2, &["3 match (crm 3). Cancel?", "--yes"]);
+    let dry = place.run(&[&cancel[..], &["--dry-run"]].concat());
+    assert!(dry.err.contains("3 match; dry run"), "{dry:?}");
+    assert_eq!(dry.ok(), "crm\t3\n");
+    assert_eq!(count("status:pending"), 6);
+    let ended = place.run(&[&cancel[..], &["--yes", "--json"]].concat()).json();
+    let expected = json!({ "done": "cancelled", "matched": 3, "deliveries": 3, "refused": 0 });
+    assert_eq!(ended, expected);
+    assert_eq!((count("status:cancelled"), count("status:pending")), (3, 3));
+    place.run(&cancel).ok();
+    assert_eq!(place.run(&[&cancel[..], &["--json"]].concat()).json()["matched"], 0);
+
+    place.run(&["endpoint", "resume", "crm"]).ok();
+    let replay = ["delivery", "replay", "--where", "status:canceled", "--rate", "100/s"];
+    place.run(&replay).failed(2, &["3 match (", " 3). Replay at 100/s, about 0 s?"]);
+    let ended = place.run(&[&replay[..], &["--yes", "--json"]].concat()).json();
+    assert_eq!((&ended["deliveries"], &ended["refused"]), (&json!(3), &json!(0)));
+    let job = ended["jobs"][0].as_str().unwrap();
+    let shown = place.run(&["delivery", "jobs", job, "--json"]).json();
+    assert_eq!((&shown["status"], &shown["data"]["deliveries"]), (&json!("finished"), &json!(3)));
+    let success = ["delivery", "list", "endpoint:crm", "--status", "success"];
+    until(&place, &success, |found| found.len() == 6);
+}
+
+#[test]
+fn refusals_are_counted_and_do_not_stop_the_others() {
+    let (place, _served) = place();
+    // Two types are more than a job of the server takes.
+    let query = "type:a.b,c.d status:success";
+    let replay = ["delivery", "replay", "--where", query, "--yes", "--json"];
+    assert_eq!(place.run(&replay).json()["deliveries"], 6);
+    let success = ["delivery", "list", "endpoint:two status:success"];
+    until(&place, &success, |found| found.len() == 6);
+    place.run(&["endpoint", "disable", "two"]).ok();
+    let refused = place.run(&replay);
+    assert!(refused.out.contains("\"refused\":6"), "{refused:?}");
+    refused.failed(7, &["6 of 6 were refused", "enable it first"]);
+    let job = place.run(&["delivery", "replay", "--where", "status:success", "--yes", "--json"]);
+    assert!(job.out.contains("\"refused\":6"), "{job:?}");
+    job.failed(7, &["enable it first"]);
+
+    // Events that are named.
+    let named = ["delivery", "cancel", "a.b-0", "c.d-0", "--endpoint", "crm", "--json"];
+    let done = rows(&place.run(&named).ok());
+    assert_eq!(done[0], json!({ "id": "a.b-0", "endpoint": "crm", "done": "cancelled" }));
+    place.run(&named).failed(7, &["2 of 2 were refused"]);
+    place.run(&["delivery", "cancel", "a.b-0", "--endpoint", "crm"]).failed(6, &["409"]);
+    place.run(&["delivery", "cancel", "none"]).failed(5, &["message"]);
+    place.run(&["delivery", "cancel", "a.b-0"]).failed(6, &["no delivery of a.b-0 has the status"]);
+    place.run(&["endpoint", "resume", "crm"]).ok();
+    place.run(&["event", "replay", "a.b-0"]).ok();
+    let success = ["delivery", "list", "endpoint:crm status:success type:a.b"];
+    until(&place, &success, |found| found.len() == 3);
+}
+
+#[test]
+fn ctrl_c_in_a_bulk_tells_what_was_done() {
+    let (place, _served) = place();
+    let query = "endpoint:two type:a.b,c.d status:success";
+    let mut child =
+        start(&place, &["delivery", "replay", "--where", query, "--rate", "1/s", "--yes"]);
+    // The oldest comes first.
+    until(&place, &["delivery", "show", "a.b-0", "--endpoint", "two"], |found| {
+        found[0]["attempts"].as_array().unwrap().len() == 2
+    });
+    signal(&child, "INT");
+    let mut told = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{told}");
+    assert!(told.contains("interrupted: replayed ") && told.contains(" of 6, 0 refused"), "{told}");
+    assert!(told.contains("the same command finds them"), "{told}");
+}
+
+#[test]
+fn ctrl_c_leaves_the_job_of_the_server_running() {
+    let (place, _served) = place();
+    let query = "endpoint:two status:success";
+    let mut child =
+        start(&place, &["delivery", "replay", "--where", query, "--rate", "2/s", "--yes"]);
+    let mut errors = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    errors.read_line(&mut line).unwrap();
+    assert!(line.contains("runs, also if this command is interrupted"), "{line}");
+    let job = line.split_whitespace().find(|word| word.starts_with("qtask_")).unwrap().to_owned();
+    signal(&child, "INT");
+    let mut told = String::new();
+    errors.read_to_string(&mut told).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{told}");
+    assert!(told.contains(&format!("`webhooks delivery jobs {job}`")), "{told}");
+    until(&place, &["delivery", "jobs", &job], |found| {
+        found[0]["status"] == "finished" && found[0]["data"]["deliveries"] == 6
+    });
+}
+
+#[test]
+fn a_job_can_be_left_to_itself() {
+    let (place, _served) = place();
+    let replay = ["delivery", "replay", "--where", "status:success", "--yes", "--no-wait"];
+    let job = place.run(&replay).ok();
+    until(&place, &["delivery", "jobs", job.trim()], |found| found[0]["status"] == "finished");
+    let exact = ["delivery", "replay", "--where", "code:204", "--yes", "--no-wait"];
+    place.run(&exact).failed(2, &["--no-wait is for what the server does by itself"]);
+}
+
+#[test]
+fn a_wrong_query_is_told_before_anything_is_asked() {
+    let mut place = Place::new();
+    // Nobody answers there.
+    place.set("WEBHOOKS_SERVER", "http://127.0.0.1:1");
+    for (words, says) in [
+        (&["delivery", "list", "stauts:failed"][..], "did you mean \"status\"?"),
+        (&["delivery", "list", "since:1h", "--since", "2h"], "--since is in the query too"),
+        (&["delivery", "tail", "status:pending"], "an attempt has the status success or fail"),
+        (&["delivery", "tail", "tag:a"], "\"tag\" cannot be asked for here"),
+        (
+            &["delivery", "replay", "--where", "status:pending"],
+            "replay is for deliveries of the status",
+        ),
+        (
+            &["delivery", "cancel", "--where", "status:failed"],
+            "cancel is for deliveries of the status",
+        ),
+        (&["delivery", "retry"], "say what to retry"),
+        (&["delivery", "retry", "a", "--where", "code:503"], "cannot be used with"),
+        (&["delivery", "retry", "a", "--since", "1h"], "--since and --until are for --where"),
+        (&["delivery", "retry", "a", "--dry-run"], "--dry-run is for --where"),
+        (&["delivery", "retry", "--where", "code:503", "--rate", "0/s"], "such as 50/s"),
+        (&["delivery", "replay", "--where", "code:\u{1b}[2J"], "no code"),
+        (&["event", "list", "status:failed"], "\"status\" cannot be asked for here"),
+    ] {
+        place.run(words).failed(2, &[says]);
+    }
+    let hostile = place.run(&["delivery", "list", "\u{1b}[2J:x"]);
+    assert!(!hostile.err.contains('\u{1b}'), "{hostile:?}");
+    place.run(&["delivery", "list", "status:failed"]).failed(3, &["no answer"]);
+}
