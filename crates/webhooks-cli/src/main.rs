@@ -4,10 +4,10 @@
 
 mod body;
 mod failure;
-mod loopback;
 mod moment;
 mod private_file;
 mod scheme_option;
+mod shell;
 
 mod signals;
 mod visible;
@@ -17,6 +17,8 @@ mod table;
 mod global;
 
 mod output;
+
+mod loopback;
 
 mod secret;
 mod text_source;

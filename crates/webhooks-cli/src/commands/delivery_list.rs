@@ -1,9 +1,10 @@
-//! The list of deliveries: of one endpoint, or of all endpoints of an application.
+//! The list of deliveries: of one endpoint or poller, or of all of an application.
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use webhooks_core::Timestamp;
 
+use super::poller_attempts;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::list::ListOptions;
@@ -71,7 +72,9 @@ impl DeliveryFilter {
         output: Output,
         app: &str,
     ) -> Result<(), Failure> {
+        let poller = self.endpoint.as_ref().filter(|id| poller_attempts::is_poller(id));
         let endpoints = match &self.endpoint {
+            Some(_) if poller.is_some() => Vec::new(),
             Some(endpoint) => vec![endpoint.clone()],
             None => all_endpoints(client, app).await?,
         };
@@ -84,10 +87,30 @@ impl DeliveryFilter {
                 rows.push(row);
             }
         }
+        if poller.is_some() || self.endpoint.is_none() {
+            rows.extend(self.of_pollers(client, app, poller).await?);
+        }
         let time =
             |row: &Value| row["timestamp"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
         rows.sort_by_key(|row| std::cmp::Reverse(time(row)));
         self.options.print(output, &COLUMNS, rows)
+    }
+
+    /// Returns what readers of pollers reported.
+    async fn of_pollers(
+        &self,
+        client: &Client,
+        app: &str,
+        poller: Option<&String>,
+    ) -> Result<Vec<Value>, Failure> {
+        let mut query = self.query();
+        query.retain(|(name, _)| *name != "status");
+        query.extend(poller.map(|poller| ("poller_id", poller.clone())));
+        let wanted = self.options.wanted();
+        let mut found = poller_attempts::deliveries(client, app, &query, wanted).await?;
+        let status = self.status.map(Status::number);
+        found.retain(|row| status.is_none_or(|status| row["status"] == status));
+        Ok(found)
     }
 
     fn query(&self) -> Vec<(&'static str, String)> {

@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::diagnosis::key_of;
 use crate::failure::{Exit, Failure};
 use crate::moment::past;
+use crate::shell::quoted;
 use crate::signed_request::{sign, time_for};
 use crate::{scheme_option, secret, text_source};
 
@@ -133,13 +134,4 @@ fn curl(
     }
     words.push(quoted(url));
     Ok(words.join(" "))
-}
-
-/// Returns a word as shells read it.
-fn quoted(word: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@".contains(&byte);
-    if !word.is_empty() && word.bytes().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
