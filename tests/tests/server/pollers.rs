@@ -10,7 +10,8 @@ on_each_store! {
     a_leased_consumer_gets_messages_until_they_are_committed;
     a_broadcast_reaches_each_application_once;
     a_temporary_poller_is_gone_when_its_time_is_over;
-    attempts_are_recorded_once_and_listed_by_message;
+    attempts_are_recorded_once_and_within_bounds;
+    attempts_are_listed_by_message_also_without_their_poller;
     responses_are_deleted_with_the_content_of_messages;
 }
 
@@ -172,67 +173,79 @@ mod behaviour {
         assert_eq!((status, &made["expiresAt"]), (201, &Value::Null), "{made}");
     }
 
-    pub(super) async fn attempts_are_recorded_once_and_listed_by_message(running: Running) {
+    pub(super) async fn attempts_are_recorded_once_and_within_bounds(running: Running) {
         let app = running.add_app("shop").await;
         let other = running.add_app("other").await;
         let pollers = format!("/api/v1/app/{app}/polling-endpoint");
         let new = json!({ "uid": "dev", "eventTypes": ["paid"] });
-        let (_, poller) = running.ask("POST", &pollers, new).await;
-        for (event_type, id) in [("paid", "a"), ("paid", "b"), ("sent", "c")] {
-            publish(&running, &app, event_type, id, &[]).await;
-        }
+        assert_eq!(running.ask("POST", &pollers, new).await.0, 201);
+        publish(&running, &app, "paid", "a", &[]).await;
+        publish(&running, &app, "sent", "c", &[]).await;
         publish(&running, &other, "paid", "d", &[]).await;
-        let path = |message: &str, attempt: &str| {
-            format!("/api/v1/app/{app}/poller/dev/msg/{message}/attempt/{attempt}")
-        };
-        let attempt = |status: Option<u16>, response: &str| {
-            let mut attempt = json!({
-                "timestamp": "2026-01-01T00:00:00Z",
-                "responseDurationMs": 12,
-                "response": response,
-            });
-            attempt["responseStatusCode"] = status.into();
-            attempt
+        let put = async |message: &str, id: &str, attempt: Value| {
+            let path = format!("/api/v1/app/{app}/poller/dev/msg/{message}/attempt/{id}");
+            running.ask("PUT", &path, attempt).await
         };
         let failed = attempt(Some(503), "busy");
-        let (status, told) = running.ask("PUT", &path("a", "1"), failed.clone()).await;
+        let (status, told) = put("a", "1", failed.clone()).await;
         assert_eq!((status, &told["statusText"]), (200, &json!("fail")), "{told}");
         // Once, however often it is reported.
-        assert_eq!(running.ask("PUT", &path("a", "1"), failed).await.0, 200);
-        let (status, told) = running.ask("PUT", &path("a", "1"), attempt(Some(200), "")).await;
+        assert_eq!(put("a", "1", failed).await.0, 200);
+        let (status, told) = put("a", "1", attempt(Some(200), "")).await;
         assert_eq!(status, 409, "{told}");
-        assert_eq!(running.ask("PUT", &path("a", "2"), attempt(Some(204), "")).await.0, 200);
-        assert_eq!(running.ask("PUT", &path("b", "1"), attempt(None, "no answer")).await.0, 200);
         for (message, why) in [("c", "not wanted"), ("d", "of another application"), ("x", "none")]
         {
-            let (status, told) = running.ask("PUT", &path(message, "1"), attempt(None, "")).await;
+            let (status, told) = put(message, "1", attempt(None, "")).await;
             assert_eq!(status, 404, "{why}: {told}");
         }
-        let long = "x".repeat(1025);
         for bad in [
             attempt(Some(99), ""),
             attempt(Some(600), ""),
-            attempt(Some(200), &long),
+            attempt(Some(200), &"x".repeat(1025)),
             json!({ "timestamp": "2026-01-01T00:00:00Z", "responseDurationMs": 3_600_001 }),
             json!({ "timestamp": "x", "responseDurationMs": 1 }),
             json!({ "responseDurationMs": 1 }),
             json!({ "timestamp": "2026-01-01T00:00:00Z", "responseDurationMs": 1, "a": 1 }),
         ] {
-            assert_eq!(running.ask("PUT", &path("a", "3"), bad.clone()).await.0, 422, "{bad}");
+            assert_eq!(put("a", "2", bad.clone()).await.0, 422, "{bad}");
         }
-        let long = "x".repeat(257);
-        assert_eq!(running.ask("PUT", &path("a", &long), attempt(None, "")).await.0, 422);
-        assert_eq!(running.ask("PUT", &path("a", "%2e%2e%2f"), attempt(None, "")).await.0, 422);
+        for id in [&"x".repeat(257), "%2e%2e%2f"] {
+            assert_eq!(put("a", id, attempt(None, "")).await.0, 422, "{id}");
+        }
+        // Beyond fifty attempts at one message, others are refused, and those that are there are known.
+        for number in 2..=50 {
+            let asked = put("a", &number.to_string(), attempt(None, "")).await;
+            assert_eq!(asked.0, 200, "{}", asked.1);
+        }
+        assert_eq!(put("a", "51", attempt(None, "")).await.0, 409);
+        assert_eq!(put("a", "50", attempt(None, "")).await.0, 200);
+        assert_eq!(running.ask("DELETE", &format!("{pollers}/dev"), Value::Null).await.0, 204);
+        assert_eq!(put("a", "1", attempt(None, "")).await.0, 404);
+        let (_, log) = running.get("/api/v1/audit-log?limit=250").await;
+        assert!(!log.to_string().contains("busy"), "no response is logged");
+    }
 
+    pub(super) async fn attempts_are_listed_by_message_also_without_their_poller(running: Running) {
+        let app = running.add_app("shop").await;
+        let pollers = format!("/api/v1/app/{app}/polling-endpoint");
+        let (_, poller) = running.ask("POST", &pollers, json!({ "uid": "dev" })).await;
+        for id in ["a", "b"] {
+            publish(&running, &app, "paid", id, &[]).await;
+        }
+        for (message, id, attempt) in [
+            ("b", "1", attempt(None, "no answer")),
+            ("a", "1", attempt(Some(503), "busy")),
+            ("a", "2", attempt(Some(204), "")),
+        ] {
+            let path = format!("/api/v1/app/{app}/poller/dev/msg/{message}/attempt/{id}");
+            assert_eq!(running.ask("PUT", &path, attempt).await.0, 200);
+        }
+        assert_eq!(running.ask("DELETE", &format!("{pollers}/dev"), Value::Null).await.0, 204);
         let list = format!("/api/v1/app/{app}/poller-attempt");
         let found = async |query: &str| {
             let (status, page) = running.get(&format!("{list}?{query}")).await;
             assert_eq!(status, 200, "{query}: {page}");
             page
-        };
-        let codes = |page: &Value| -> Vec<u64> {
-            let all = page["data"].as_array().unwrap().iter();
-            all.map(|one| one["responseStatusCode"].as_u64().unwrap()).collect()
         };
         let page = found("").await;
         assert_eq!(codes(&page), [0, 204, 503], "the newest message first");
@@ -251,31 +264,23 @@ mod behaviour {
         assert_eq!((codes(&next), &next["done"]), (vec![503], &json!(true)));
         let back = format!("limit=2&iterator={}", next["prevIterator"].as_str().unwrap());
         assert_eq!(codes(&found(&back).await), [0, 204]);
-        assert!(codes(&found("after=2100-01-01T00:00:00Z").await).is_empty());
-        assert!(codes(&found("before=2000-01-01T00:00:00Z").await).is_empty());
-        assert_eq!(
-            codes(&found("after=2000-01-01T00:00:00Z&before=2100-01-01T00:00:00Z").await).len(),
-            3
-        );
-        assert!(codes(&found("poller_id=poll_x").await).is_empty());
+        for (query, count) in [
+            ("after=2100-01-01T00:00:00Z", 0),
+            ("before=2000-01-01T00:00:00Z", 0),
+            ("after=2000-01-01T00:00:00Z&before=2100-01-01T00:00:00Z", 3),
+            ("poller_id=poll_x", 0),
+            ("limit=0", 0),
+        ] {
+            assert_eq!(codes(&found(query).await).len(), count, "{query}");
+        }
         assert_eq!(found("with_content=false").await["data"][0]["response"], json!(""));
         assert_eq!(running.get(&format!("{list}?msg_id=x")).await.0, 404);
-        assert_eq!(running.get(&format!("{list}?after=x")).await.0, 400);
-
-        // Beyond fifty attempts at one message, others are refused, and those that are there are known.
-        for number in 3..=50 {
-            let asked =
-                running.ask("PUT", &path("a", &number.to_string()), attempt(None, "")).await;
-            assert_eq!(asked.0, 200, "{}", asked.1);
+        for bad in ["after=x", "limit=251"] {
+            assert_eq!(running.get(&format!("{list}?{bad}")).await.0, 400, "{bad}");
         }
-        assert_eq!(running.ask("PUT", &path("a", "51"), attempt(None, "")).await.0, 409);
-        assert_eq!(running.ask("PUT", &path("a", "50"), attempt(None, "")).await.0, 200);
-        // They stay when the poller is gone, and go with the application.
-        assert_eq!(running.ask("DELETE", &format!("{pollers}/dev"), Value::Null).await.0, 204);
-        assert_eq!(running.ask("PUT", &path("b", "2"), attempt(None, "")).await.0, 404);
-        assert_eq!(codes(&found("msg_id=b").await), [0]);
-        let (_, log) = running.get("/api/v1/audit-log?limit=250").await;
-        assert!(!log.to_string().contains("busy"), "no response is logged");
+        // They go with the application, the uid of which may come again.
+        assert_eq!(running.ask("DELETE", &format!("/api/v1/app/{app}"), Value::Null).await.0, 204);
+        assert_eq!(running.get(&list).await.0, 404);
     }
 
     pub(super) async fn responses_are_deleted_with_the_content_of_messages(running: Running) {
@@ -284,13 +289,8 @@ mod behaviour {
         assert_eq!(running.ask("POST", &pollers, json!({ "uid": "dev" })).await.0, 201);
         let report = async |message: &str, attempt: &str| {
             let path = format!("/api/v1/app/{app}/poller/dev/msg/{message}/attempt/{attempt}");
-            let body = json!({
-                "timestamp": "2026-01-01T00:00:00Z",
-                "responseDurationMs": 1,
-                "responseStatusCode": 200,
-                "response": "private",
-            });
-            let (status, told) = running.ask("PUT", &path, body).await;
+            let (status, told) =
+                running.ask("PUT", &path, super::attempt(Some(200), "private")).await;
             assert_eq!(status, 200, "{told}");
         };
         for id in ["a", "b", "c", "d"] {
@@ -415,4 +415,20 @@ async fn publish(running: &Running, app: &str, event_type: &str, id: &str, chann
 fn ids(page: &Value) -> Vec<&str> {
     let data = page["data"].as_array().unwrap();
     data.iter().map(|message| message["eventId"].as_str().unwrap()).collect()
+}
+
+/// Returns the report of an attempt.
+fn attempt(status: Option<u16>, response: &str) -> Value {
+    let mut attempt = json!({
+        "timestamp": "2026-01-01T00:00:00Z",
+        "responseDurationMs": 12,
+        "response": response,
+    });
+    attempt["responseStatusCode"] = status.into();
+    attempt
+}
+
+fn codes(page: &Value) -> Vec<u64> {
+    let all = page["data"].as_array().unwrap().iter();
+    all.map(|one| one["responseStatusCode"].as_u64().unwrap()).collect()
 }

@@ -1,4 +1,4 @@
-//! What was reported of pollers' messages, where many records are changed at once.
+//! Attempts at the messages of pollers, where many records are changed at once.
 
 use webhooks_core::{TenantId, Timestamp};
 

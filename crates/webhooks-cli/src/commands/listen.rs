@@ -212,14 +212,7 @@ async fn receive(
         Some(poller) => Source::Poller(poller, inbox),
         None => Source::Server(args.server(inbox, context.output).await?),
     };
-    let inspector = match args.inspect {
-        Some(address) => {
-            let target = source.url().or(first_target);
-            let target = target.unwrap_or_else(|| "http://localhost".to_owned());
-            Some(Inspector::start(address, target, hidden).await?)
-        }
-        None => None,
-    };
+    let inspector = args.inspector(source.url().or(first_target), hidden).await?;
     let page = inspector.as_ref().map(|inspector| inspector.url.as_str());
     source.tell_ready(page, context)?;
     let mut source = pin!(source.run(stopped));
@@ -236,7 +229,7 @@ async fn receive(
             Some(one) = seen.recv() => {
                 tally.add(&one);
                 let one = Arc::new(one);
-                // Whoever reads the line finds it on the page.
+                // Before the line, whose readers look for it on the page.
                 if let Some(inspector) = &inspector {
                     inspector.add(Arc::clone(&one));
                 }
@@ -322,6 +315,17 @@ impl Source<'_> {
 }
 
 impl ListenArgs {
+    /// Starts the page, if it is wanted. `target` is where requests come to, or are forwarded to.
+    async fn inspector(
+        &self,
+        target: Option<String>,
+        hidden: Hidden,
+    ) -> Result<Option<Inspector>, Failure> {
+        let Some(address) = self.inspect else { return Ok(None) };
+        let target = target.unwrap_or_else(|| "http://localhost".to_owned());
+        Inspector::start(address, target, hidden).await.map(Some)
+    }
+
     async fn server(&self, inbox: Arc<Inbox>, output: Output) -> Result<Server, Failure> {
         let failed = |error| {
             Failure::new(Exit::Failed, format!("cannot listen on port {}", self.port))

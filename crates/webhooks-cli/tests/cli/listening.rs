@@ -250,7 +250,7 @@ fn what_is_no_request_is_told() {
     half.read_to_end(&mut Vec::new()).unwrap();
     let log = listening.log(&place);
     for text in [
-        "refused what is no request of HTTP/1.1: invalid HTTP",
+        "refused what is no request of HTTP/1.1: invalid URI (from 127.0.0.1:",
         "a connection ended in the middle of a request (from 127.0.0.1:",
         "a request ended in the middle of its body",
     ] {

@@ -136,7 +136,7 @@ pub(crate) async fn report(
 
 impl PollerAttemptIn {
     fn attempt(self, id: String, poller: &Entry<Poller>, message: &EventSummary) -> PollerAttempt {
-        // What was deleted of a message does not come back.
+        // Deleted content does not come back.
         let response = if message.expunged_at.is_some() { String::new() } else { self.response };
         PollerAttempt {
             id,

@@ -1,4 +1,4 @@
-//! What a poller's reader reports of an event: the answer that it got here.
+//! The report of an event that was pulled: the answer that it got here.
 
 use std::time::Duration;
 
