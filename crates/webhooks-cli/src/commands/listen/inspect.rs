@@ -34,7 +34,7 @@ use crate::failure::{Exit, Failure};
 use crate::loopback::{Loopback, READ_TIMEOUT};
 use crate::output::Output;
 
-const PAGE: &str = include_str!("inspect/page.html");
+const PAGE: &str = include_str!("../../../assets/listen.html");
 
 /// The place of the nonce in the page.
 const NONCE: &str = "(nonce)";
