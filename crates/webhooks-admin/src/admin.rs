@@ -20,11 +20,13 @@ use crate::idempotency::hex;
 use crate::limits::{Limits, RetrySchedule, Usage};
 use crate::one_time_token::OneTimeToken;
 use crate::poller::{Consumer, Poller};
+use crate::poller_attempt::PollerAttempt;
 use crate::record::{RecordChange, RecordError, RecordName, RecordStore};
 use crate::resource::{Entry, Resource as _};
 use crate::service_job::ServiceJob;
 use crate::watermark::Watermark;
 
+mod poller_attempts;
 mod sessions;
 
 /// How old the time of a key's last use may be. Each use in between costs no write.
@@ -84,6 +86,12 @@ impl Admin {
     /// Returns the consumers of a poller, by name.
     pub fn consumers(&self, application: &TenantId, poller: &str) -> Collection<'_, Consumer> {
         self.collection(format!("{application}/{poller}"))
+    }
+
+    /// Returns the attempts that the readers of an application's pollers reported, those at the oldest messages
+    /// first.
+    pub fn poller_attempts(&self, application: &TenantId) -> Collection<'_, PollerAttempt> {
+        self.collection(application.to_string())
     }
 
     /// Returns the keys, by id.

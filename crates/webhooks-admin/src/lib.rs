@@ -35,6 +35,7 @@ mod endpoint_entry;
 mod limits;
 mod one_time_token;
 mod poller;
+mod poller_attempt;
 
 mod admin;
 
@@ -61,6 +62,7 @@ pub use limits::{Limits, RetrySchedule, Usage};
 pub use memory::MemoryRecordStore;
 pub use payload_schema::{Mismatch, PayloadSchema, PayloadSchemaError};
 pub use poller::{Consumer, Poller};
+pub use poller_attempt::PollerAttempt;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresRecordStore;
 pub use public_id::{IdKind, PublicIdError};

@@ -36,6 +36,9 @@ pub struct Poller {
     /// The channels of which it gets the events; all events if empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub channels: Vec<String>,
+    /// The time from which it counts as deleted, if it is temporary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
 }
 
 impl Resource for Poller {
@@ -56,6 +59,10 @@ impl Resource for Poller {
         Channel::list(&self.channels)
             .map_err(|error| FieldError::new("channels", error.to_string()))?;
         check_uid(self.uid.as_deref(), IdKind::Poller)
+    }
+
+    fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at
     }
 }
 

@@ -37,6 +37,8 @@ pub enum RecordKind {
     OneTimeToken,
     /// A [`Poller`](crate::Poller).
     Poller,
+    /// A [`PollerAttempt`](crate::PollerAttempt).
+    PollerAttempt,
     /// The [`RetrySchedule`](crate::RetrySchedule) of an event type.
     RetrySchedule,
     /// The [`Usage`](crate::Usage) of an application on a day.
@@ -55,6 +57,7 @@ impl RecordKind {
         match self {
             Self::ApiKey => "API key",
             Self::EventType => "event type",
+            Self::PollerAttempt => "attempt",
             Self::RetrySchedule => "retry schedule",
             Self::ServiceJob => "task",
             other => other.as_str(),
@@ -77,6 +80,7 @@ impl RecordKind {
             Self::Limits => "limits",
             Self::OneTimeToken => "one_time_token",
             Self::Poller => "poller",
+            Self::PollerAttempt => "poller_attempt",
             Self::RetrySchedule => "retry_schedule",
             Self::Usage => "usage",
             Self::ServiceJob => "service_job",

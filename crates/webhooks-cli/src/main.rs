@@ -4,11 +4,11 @@
 
 mod body;
 mod failure;
-mod loopback;
 mod moment;
 mod pretty;
 mod private_file;
 mod scheme_option;
+mod shell;
 
 mod signals;
 mod visible;
@@ -19,7 +19,9 @@ mod global;
 
 mod output;
 
+mod loopback;
 mod query;
+
 mod secret;
 mod text_source;
 

@@ -28,6 +28,7 @@ mod message_out;
 mod operate;
 mod operational_endpoint;
 mod poller;
+mod poller_attempt;
 mod poller_read;
 mod portal;
 mod retry_schedule;
@@ -131,6 +132,8 @@ fn more() -> OpenApiRouter<Service> {
         .routes(routes!(poller::list, poller::create))
         .routes(routes!(poller::read, poller::replace, poller::delete))
         .routes(routes!(poller::rotate))
+        .routes(routes!(poller_attempt::report))
+        .routes(routes!(poller_attempt::list))
         .routes(routes!(content::precheck))
         .routes(routes!(content::expunge))
         .routes(routes!(content::raw))

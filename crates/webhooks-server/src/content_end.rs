@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use webhooks_admin::{AdminError, ContentEnd};
 use webhooks_core::{EventId, TenantId};
-use webhooks_dispatch::store::OperationError;
+use webhooks_dispatch::store::{OperationError, StoreError};
 
 use crate::service::Service;
 
@@ -51,12 +51,9 @@ impl Service {
             let (now, len) = (Self::now(), page.len());
             let ended = page.into_iter().map(|entry| entry.value).filter(|end| end.at <= now);
             let ended: Vec<ContentEnd> = ended.collect();
-            for ContentEnd { tenant, event, .. } in ended.iter().cloned() {
-                match self.engine().expunge(tenant, event).await {
-                    // It is forgotten already, or its application was deleted.
-                    Ok(_) | Err(OperationError::UnknownEvent { .. }) => {}
-                    Err(error) => return Err(error.into()),
-                }
+            for ContentEnd { tenant, event, .. } in &ended {
+                // One that is unknown is forgotten already, or its application was deleted.
+                let _is_known = self.expunge_message::<Failure>(tenant, event).await?;
             }
             let is_all = ended.len() == len;
             if !ended.is_empty() {
@@ -78,4 +75,6 @@ enum Failure {
     Admin(#[from] AdminError),
     #[error(transparent)]
     Operation(#[from] OperationError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }

@@ -33,6 +33,7 @@ impl Service {
         limits.delete_any(tenant.as_str(), &Actor::service(), Self::now()).await?;
         self.set_limits(tenant, None);
         self.admin().pollers(tenant).delete_all(&Actor::service(), Self::now()).await?;
+        self.admin().delete_poller_attempts(tenant, Self::now()).await?;
         Ok(self.admin().endpoints(tenant).delete_all(&Actor::service(), Self::now()).await?)
     }
 

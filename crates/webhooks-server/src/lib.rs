@@ -38,6 +38,8 @@ mod catch_up;
 mod teller;
 
 mod auth;
+mod expunge;
+
 mod content_end;
 mod deletion;
 mod endpoint_walk;

@@ -283,6 +283,26 @@ pub(crate) struct PollerPage {
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
+pub(crate) struct PollerAttemptFilter {
+    /// Only attempts at this message.
+    #[param(required = false, value_type = Name)]
+    msg_id: String,
+    /// Only attempts that a reader of this poller made. A page may have fewer entries then.
+    #[param(required = false, value_type = Name)]
+    poller_id: String,
+    /// Only attempts at messages that were accepted before this time.
+    #[param(required = false, value_type = Time)]
+    before: String,
+    /// Only attempts at messages that were accepted since this time.
+    #[param(required = false, value_type = Time)]
+    after: String,
+    /// Whether responses are shown; they are by default.
+    #[param(required = false)]
+    with_content: bool,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct LeasedPage {
     /// The most messages; 50 by default.
     #[param(required = false, minimum = 1, maximum = 250)]

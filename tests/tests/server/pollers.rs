@@ -9,6 +9,10 @@ on_each_store! {
     a_poller_gets_what_it_wants_and_its_consumers_keep_their_places;
     a_leased_consumer_gets_messages_until_they_are_committed;
     a_broadcast_reaches_each_application_once;
+    a_temporary_poller_is_gone_when_its_time_is_over;
+    attempts_are_recorded_once_and_within_bounds;
+    attempts_are_listed_by_message_also_without_their_poller;
+    responses_are_deleted_with_the_content_of_messages;
 }
 
 mod behaviour {
@@ -148,6 +152,177 @@ mod behaviour {
         }
     }
 
+    pub(super) async fn a_temporary_poller_is_gone_when_its_time_is_over(running: Running) {
+        let app = running.add_app("shop").await;
+        let pollers = format!("/api/v1/app/{app}/polling-endpoint");
+        for bad in [json!({ "expirySecs": 0 }), json!({ "expirySecs": 86_401 })] {
+            assert_eq!(running.ask("POST", &pollers, bad.clone()).await.0, 422, "{bad}");
+        }
+        let new = json!({ "uid": "dev", "expirySecs": 3600 });
+        let (status, made) = running.ask("POST", &pollers, new).await;
+        assert_eq!(status, 201, "{made}");
+        assert!(made["expiresAt"].as_str().unwrap() > made["createdAt"].as_str().unwrap());
+        let path = format!("{pollers}/dev");
+        let (_, renewed) =
+            running.ask("PUT", &path, json!({ "uid": "dev", "expirySecs": 1 })).await;
+        assert!(renewed["expiresAt"].as_str().unwrap() < made["expiresAt"].as_str().unwrap());
+        until(&running, &pollers, |page| page["data"].as_array().unwrap().is_empty()).await;
+        assert_eq!(running.get(&path).await.0, 404);
+        // Its uid is free again, and one without a time stays.
+        let (status, made) = running.ask("POST", &pollers, json!({ "uid": "dev" })).await;
+        assert_eq!((status, &made["expiresAt"]), (201, &Value::Null), "{made}");
+    }
+
+    pub(super) async fn attempts_are_recorded_once_and_within_bounds(running: Running) {
+        let app = running.add_app("shop").await;
+        let other = running.add_app("other").await;
+        let pollers = format!("/api/v1/app/{app}/polling-endpoint");
+        let new = json!({ "uid": "dev", "eventTypes": ["paid"] });
+        assert_eq!(running.ask("POST", &pollers, new).await.0, 201);
+        publish(&running, &app, "paid", "a", &[]).await;
+        publish(&running, &app, "sent", "c", &[]).await;
+        publish(&running, &other, "paid", "d", &[]).await;
+        let put = async |message: &str, id: &str, attempt: Value| {
+            let path = format!("/api/v1/app/{app}/poller/dev/msg/{message}/attempt/{id}");
+            running.ask("PUT", &path, attempt).await
+        };
+        let failed = attempt(Some(503), "busy");
+        let (status, told) = put("a", "1", failed.clone()).await;
+        assert_eq!((status, &told["statusText"]), (200, &json!("fail")), "{told}");
+        // Once, however often it is reported.
+        assert_eq!(put("a", "1", failed).await.0, 200);
+        let (status, told) = put("a", "1", attempt(Some(200), "")).await;
+        assert_eq!(status, 409, "{told}");
+        for (message, why) in [("c", "not wanted"), ("d", "of another application"), ("x", "none")]
+        {
+            let (status, told) = put(message, "1", attempt(None, "")).await;
+            assert_eq!(status, 404, "{why}: {told}");
+        }
+        for bad in [
+            attempt(Some(99), ""),
+            attempt(Some(600), ""),
+            attempt(Some(200), &"x".repeat(1025)),
+            json!({ "timestamp": "2026-01-01T00:00:00Z", "responseDurationMs": 3_600_001 }),
+            json!({ "timestamp": "x", "responseDurationMs": 1 }),
+            json!({ "responseDurationMs": 1 }),
+            json!({ "timestamp": "2026-01-01T00:00:00Z", "responseDurationMs": 1, "a": 1 }),
+        ] {
+            assert_eq!(put("a", "2", bad.clone()).await.0, 422, "{bad}");
+        }
+        let long = "x".repeat(257);
+        for id in [long.as_str(), "%2e%2e%2f"] {
+            assert_eq!(put("a", id, attempt(None, "")).await.0, 422, "{id}");
+        }
+        // Beyond fifty attempts at one message, others are refused, and those that are there are known.
+        for number in 2..=50 {
+            let asked = put("a", &number.to_string(), attempt(None, "")).await;
+            assert_eq!(asked.0, 200, "{}", asked.1);
+        }
+        assert_eq!(put("a", "51", attempt(None, "")).await.0, 409);
+        assert_eq!(put("a", "50", attempt(None, "")).await.0, 200);
+        assert_eq!(running.ask("DELETE", &format!("{pollers}/dev"), Value::Null).await.0, 204);
+        assert_eq!(put("a", "1", attempt(None, "")).await.0, 404);
+        let (_, log) = running.get("/api/v1/audit-log?limit=250").await;
+        assert!(!log.to_string().contains("busy"), "no response is logged");
+    }
+
+    pub(super) async fn attempts_are_listed_by_message_also_without_their_poller(running: Running) {
+        let app = running.add_app("shop").await;
+        let pollers = format!("/api/v1/app/{app}/polling-endpoint");
+        let (_, poller) = running.ask("POST", &pollers, json!({ "uid": "dev" })).await;
+        for id in ["a", "b"] {
+            publish(&running, &app, "paid", id, &[]).await;
+        }
+        for (message, id, attempt) in [
+            ("b", "1", attempt(None, "no answer")),
+            ("a", "1", attempt(Some(503), "busy")),
+            ("a", "2", attempt(Some(204), "")),
+        ] {
+            let path = format!("/api/v1/app/{app}/poller/dev/msg/{message}/attempt/{id}");
+            assert_eq!(running.ask("PUT", &path, attempt).await.0, 200);
+        }
+        assert_eq!(running.ask("DELETE", &format!("{pollers}/dev"), Value::Null).await.0, 204);
+        let list = format!("/api/v1/app/{app}/poller-attempt");
+        let found = async |query: &str| {
+            let (status, page) = running.get(&format!("{list}?{query}")).await;
+            assert_eq!(status, 200, "{query}: {page}");
+            page
+        };
+        let page = found("").await;
+        assert_eq!(codes(&page), [0, 204, 503], "the newest message first");
+        assert_eq!(
+            (&page["data"][0]["response"], &page["done"]),
+            (&json!("no answer"), &json!(true))
+        );
+        assert_eq!(page["data"][0]["pollerId"], poller["id"]);
+        let page = found("msg_id=a").await;
+        assert_eq!((codes(&page), &page["done"]), (vec![204, 503], &json!(true)));
+        assert_eq!(page["data"][1]["response"], json!("busy"));
+        let first = found("limit=2").await;
+        assert_eq!((codes(&first), &first["done"]), (vec![0, 204], &json!(false)));
+        let next = format!("limit=2&iterator={}", first["iterator"].as_str().unwrap());
+        let next = found(&next).await;
+        assert_eq!((codes(&next), &next["done"]), (vec![503], &json!(true)));
+        let back = format!("limit=2&iterator={}", next["prevIterator"].as_str().unwrap());
+        assert_eq!(codes(&found(&back).await), [0, 204]);
+        for (query, count) in [
+            ("after=2100-01-01T00:00:00Z", 0),
+            ("before=2000-01-01T00:00:00Z", 0),
+            ("after=2000-01-01T00:00:00Z&before=2100-01-01T00:00:00Z", 3),
+            ("poller_id=poll_x", 0),
+            ("limit=0", 0),
+        ] {
+            assert_eq!(codes(&found(query).await).len(), count, "{query}");
+        }
+        assert_eq!(found("with_content=false").await["data"][0]["response"], json!(""));
+        assert_eq!(running.get(&format!("{list}?msg_id=x")).await.0, 404);
+        for bad in ["after=x", "limit=251"] {
+            assert_eq!(running.get(&format!("{list}?{bad}")).await.0, 400, "{bad}");
+        }
+        // They go with the application, the uid of which may come again.
+        assert_eq!(running.ask("DELETE", &format!("/api/v1/app/{app}"), Value::Null).await.0, 204);
+        assert_eq!(running.get(&list).await.0, 404);
+    }
+
+    pub(super) async fn responses_are_deleted_with_the_content_of_messages(running: Running) {
+        let app = running.add_app("shop").await;
+        let pollers = format!("/api/v1/app/{app}/polling-endpoint");
+        assert_eq!(running.ask("POST", &pollers, json!({ "uid": "dev" })).await.0, 201);
+        let report = async |message: &str, attempt: &str| {
+            let path = format!("/api/v1/app/{app}/poller/dev/msg/{message}/attempt/{attempt}");
+            let (status, told) =
+                running.ask("PUT", &path, super::attempt(Some(200), "private")).await;
+            assert_eq!(status, 200, "{told}");
+        };
+        for id in ["a", "b", "c", "d"] {
+            publish(&running, &app, "paid", id, &[]).await;
+            report(id, "1").await;
+        }
+        let list = format!("/api/v1/app/{app}/poller-attempt");
+        let private = async || {
+            let (_, page) = running.get(&list).await;
+            let all = page["data"].as_array().unwrap().clone();
+            all.iter().filter(|one| one["response"] == json!("private")).count()
+        };
+        assert_eq!(private().await, 4);
+        let messages = format!("/api/v1/app/{app}/msg");
+        let path = format!("{messages}/a/content");
+        assert_eq!(running.ask("DELETE", &path, Value::Null).await.0, 204);
+        assert_eq!(private().await, 3);
+        // A report that comes later brings nothing back.
+        report("a", "2").await;
+        assert_eq!(private().await, 3);
+        let ids = json!({ "ids": ["b", "x"] });
+        let (_, told) = running.ask("POST", &format!("{messages}/bulk-expunge"), ids).await;
+        assert_eq!(told["results"], json!({ "b": "expunged", "x": "not-found" }));
+        assert_eq!(private().await, 2);
+        let all = format!("{messages}/expunge-all-contents");
+        let (_, task) = running.ask("POST", &all, Value::Null).await;
+        let path = format!("/api/v1/background-task/{}", task["id"].as_str().unwrap());
+        until(&running, &path, |task| task["status"] == json!("finished")).await;
+        assert_eq!(private().await, 0);
+    }
+
     pub(super) async fn a_broadcast_reaches_each_application_once(running: Running) {
         let apps = [running.add_app("one").await, running.add_app("two").await];
         publish(&running, &apps[1], "other", "news", &[]).await;
@@ -207,6 +382,16 @@ async fn a_key_of_a_poller_pulls_from_it_alone() {
     for path in ["events", "endpoint", "msg", "polling-endpoint", "polling-endpoint/one"] {
         assert_eq!(status(&key, &format!("/api/v1/app/{app}/{path}")).await, 403, "{path}");
     }
+    // It may report what it pulled, and nothing of another poller.
+    publish(&running, &app, "paid", "m", &[]).await;
+    let attempt =
+        json!({ "timestamp": "2026-01-01T00:00:00Z", "responseDurationMs": 1 }).to_string();
+    for (poller, expected) in [("one", 200), ("two", 404)] {
+        let path = format!("/api/v1/app/{app}/poller/{poller}/msg/m/attempt/1");
+        let asked = running.ask_as(Some(&key), "PUT", &path, Some(&attempt)).await;
+        assert_eq!(asked.0, expected, "{}", asked.1);
+    }
+    assert_eq!(status(&key, &format!("/api/v1/app/{app}/poller-attempt")).await, 403);
     let newer = made(json!({ "oldTokenExpiry": 0 })).await;
     assert_eq!(status(&key, &poll).await, 401, "the older key has ended");
     assert_eq!(status(&newer, &poll).await, 200);
@@ -231,4 +416,20 @@ async fn publish(running: &Running, app: &str, event_type: &str, id: &str, chann
 fn ids(page: &Value) -> Vec<&str> {
     let data = page["data"].as_array().unwrap();
     data.iter().map(|message| message["eventId"].as_str().unwrap()).collect()
+}
+
+/// Returns the report of an attempt.
+fn attempt(status: Option<u16>, response: &str) -> Value {
+    let mut attempt = json!({
+        "timestamp": "2026-01-01T00:00:00Z",
+        "responseDurationMs": 12,
+        "response": response,
+    });
+    attempt["responseStatusCode"] = status.into();
+    attempt
+}
+
+fn codes(page: &Value) -> Vec<u64> {
+    let all = page["data"].as_array().unwrap().iter();
+    all.map(|one| one["responseStatusCode"].as_u64().unwrap()).collect()
 }

@@ -1,12 +1,12 @@
 //! `delivery`: what became of events at endpoints, and repair.
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::delivery_list::DeliveryFilter;
 use super::delivery_repair::{Repair, RepairArgs};
 use super::delivery_tail::TailArgs;
-use super::job;
+use super::{job, poller_attempts};
 use crate::application_option::ApplicationOption;
 use crate::body::name_statuses;
 use crate::client::Client;
@@ -156,13 +156,15 @@ pub(crate) async fn show(
     (app, event): (&str, &str),
     endpoint: Option<String>,
 ) -> Result<(), Failure> {
-    let query: Vec<_> = endpoint.iter().map(|endpoint| ("endpoint_id", endpoint.clone())).collect();
-    let attempts = client.list(&["app", app, "attempt", "msg", event], &query, 250).await?;
-    let path = ["app", app, "msg", event, "endpoint"];
-    let mut endpoints = client.list(&path, &[], 250).await?;
-    name_statuses(&mut endpoints);
-    if let Some(wanted) = &endpoint {
-        endpoints.retain(|found| [&found["id"], &found["uid"]].into_iter().any(|id| id == wanted));
+    let poller = endpoint.as_deref().filter(|id| poller_attempts::is_poller(id));
+    let (mut attempts, mut endpoints) = match poller {
+        Some(_) => (Vec::new(), Vec::new()),
+        None => at_endpoints(client, (app, event), endpoint.as_deref()).await?,
+    };
+    if poller.is_some() || endpoint.is_none() {
+        let (more, pollers) = poller_attempts::of_event(client, (app, event), poller).await?;
+        attempts.extend(more);
+        endpoints.extend(pollers);
     }
     if context.output.is_json() {
         let found = json!({ "event": event, "deliveries": endpoints, "attempts": attempts });
@@ -173,12 +175,32 @@ pub(crate) async fn show(
         context.output.line("")?;
         context.output.rows(&ATTEMPTS, &attempts)?;
     }
-    let failed = endpoints.iter().find(|found| found["statusText"] == "fail");
-    if let Some(failed) = failed {
-        let id = failed["id"].as_str().unwrap_or_default();
+    let failed = endpoints.iter().filter(|found| found["statusText"] == "fail");
+    let mut failed = failed.filter_map(|found| found["id"].as_str());
+    // Nothing is sent to a poller.
+    if let Some(id) = failed.find(|id| !poller_attempts::is_poller(id)) {
         context.output.hint(format!(
             "once more: webhooks delivery retry {event} --endpoint {id} --app {app}"
         ));
     }
     Ok(())
+}
+
+/// Returns the attempts at an event, and the endpoints as they got it.
+async fn at_endpoints(
+    client: &Client,
+    (app, event): (&str, &str),
+    endpoint: Option<&str>,
+) -> Result<(Vec<Value>, Vec<Value>), Failure> {
+    let query: Vec<_> =
+        endpoint.iter().map(|endpoint| ("endpoint_id", (*endpoint).to_owned())).collect();
+    let attempts = client.list(&["app", app, "attempt", "msg", event], &query, 250).await?;
+    let path = ["app", app, "msg", event, "endpoint"];
+    let mut endpoints = client.list(&path, &[], 250).await?;
+    name_statuses(&mut endpoints);
+    if let Some(wanted) = endpoint {
+        endpoints
+            .retain(|found| [&found["id"], &found["uid"]].into_iter().any(|id| *id == *wanted));
+    }
+    Ok((attempts, endpoints))
 }

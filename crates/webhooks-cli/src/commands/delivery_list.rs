@@ -1,4 +1,4 @@
-//! Deliveries: of one endpoint, or of all endpoints of an application, as a query chooses them.
+//! Deliveries: of one endpoint or poller, or of all of an application, as a query chooses them.
 
 use std::ops::ControlFlow;
 
@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use webhooks_core::Timestamp;
 
+use super::poller_attempts;
 use crate::client::Client;
 use crate::failure::{Failure, not_a_service};
 use crate::list::ListOptions;
@@ -99,22 +100,54 @@ impl DeliveryFilter {
         output: Output,
         app: &str,
     ) -> Result<(), Failure> {
-        let query = self.query()?;
+        let mut query = self.query()?;
+        let (pollers, endpoint_names): (Vec<_>, Vec<_>) =
+            query.endpoints.drain(..).partition(|id| poller_attempts::is_poller(id));
+        query.endpoints = endpoint_names;
+        let is_of_all = query.endpoints.is_empty() && pollers.is_empty();
         let (wanted, mut rows) = (self.options.wanted(), Vec::new());
-        for endpoint in &endpoints(client, app, &query).await? {
-            let mut count = 0;
-            each(client, (app, endpoint), &query, |row| {
-                rows.push(row);
-                count += 1;
-                if count < wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            })
-            .await?;
+        if is_of_all || !query.endpoints.is_empty() {
+            for endpoint in &endpoints(client, app, &query).await? {
+                let mut count = 0;
+                each(client, (app, endpoint), &query, |row| {
+                    rows.push(row);
+                    count += 1;
+                    if count < wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                })
+                .await?;
+            }
+        }
+        if is_of_all {
+            rows.extend(of_poller(client, app, None, &query, wanted).await?);
+        }
+        for poller in &pollers {
+            rows.extend(of_poller(client, app, Some(poller), &query, wanted).await?);
         }
         let time =
             |row: &Value| row["timestamp"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
         rows.sort_by_key(|row| std::cmp::Reverse(time(row)));
         self.options.print(output, &COLUMNS, rows)
     }
+}
+
+/// Returns what readers of a poller reported, or of all pollers.
+async fn of_poller(
+    client: &Client,
+    app: &str,
+    poller: Option<&String>,
+    query: &Query,
+    wanted: usize,
+) -> Result<Vec<Value>, Failure> {
+    if query.channel.is_some() || query.tag.is_some() {
+        // Such an attempt tells neither.
+        return Ok(Vec::new());
+    }
+    let mut parameters = parameters(query);
+    parameters.retain(|(name, _)| *name != "status");
+    parameters.extend(poller.map(|poller| ("poller_id", poller.clone())));
+    let mut found = poller_attempts::deliveries(client, app, &parameters, wanted).await?;
+    found.retain(|row| is_wanted(query, row));
+    Ok(found)
 }
 
 /// Returns the endpoints of a query: all of the application if it names none.

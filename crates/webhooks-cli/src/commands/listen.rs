@@ -1,13 +1,18 @@
 //! `listen`: a receiver on this machine, which verifies, forwards, and misbehaves as it is asked.
 
 mod forward;
-mod inbox;
 mod plan;
-mod pull;
 mod seen;
+
+mod inbox;
+mod inspect;
+mod report;
+mod tally;
+
+mod pull;
 mod server;
 
-use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
@@ -25,12 +30,15 @@ use webhooks_sign::scheme::Scheme;
 
 use self::forward::{Forwarder, Target, target, typed_target};
 use self::inbox::Inbox;
+use self::inspect::{Hidden, Inspector};
 use self::plan::{Failures, Manner, Plan, failures, rate, status};
-use self::pull::Poller;
+use self::pull::{Poller, Wanted};
 use self::seen::Seen;
 use self::server::Server;
+use self::tally::Tally;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::loopback::Loopback;
 use crate::output::Output;
 use crate::signals::Signals;
 use crate::{scheme_option, secret};
@@ -44,6 +52,7 @@ const WAITING: usize = 64;
   webhooks listen --port 9000 --secret @secret.txt
   webhooks listen --app acme --types 'invoice.*' --forward-to http://localhost:3000/hook
   webhooks listen --port 9000 --fail 503:3 --delay 2s
+  webhooks listen --port 9000 --inspect
   webhooks listen --port 9000 --expect 3 --within 30s --record requests --json")]
 pub(crate) struct ListenArgs {
     /// Port on 127.0.0.1; a free one without it
@@ -55,6 +64,9 @@ pub(crate) struct ListenArgs {
     /// Event type to pull, or a pattern such as invoice.*; may be given several times
     #[arg(long = "types", value_name = "TYPE", value_delimiter = ',', requires = "app")]
     types: Vec<String>,
+    /// Endpoint, by id or uid: pull the events that it gets, too
+    #[arg(long, value_name = "ID", requires = "app", conflicts_with = "types")]
+    endpoint: Option<String>,
     /// Secret by which requests are verified: @FILE, -, or the secret itself; may be given several times
     #[arg(long = "secret", value_name = "@FILE", env = "WEBHOOKS_SECRET", hide_env_values = true)]
     secrets: Vec<String>,
@@ -84,6 +96,12 @@ pub(crate) struct ListenArgs {
     /// Print headers and bodies
     #[arg(long)]
     full: bool,
+    /// Show what comes on a page for a browser: on a free port of 127.0.0.1, or at this port or address
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "0", value_parser = inspect::address)]
+    inspect: Option<SocketAddr>,
+    /// Longest time in which the head of a request must arrive, and then its body
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration, conflicts_with = "app")]
+    read_timeout: Duration,
 }
 
 /// The ways to misbehave.
@@ -95,13 +113,13 @@ struct Misbehaviour {
     #[arg(long, value_name = "STATUS", default_value = "200", value_parser = status)]
     respond: StatusCode,
     /// Fail with this status: the first COUNT times, or always
-    #[arg(long, value_name = "STATUS[:COUNT]", value_parser = failures, conflicts_with = "app")]
+    #[arg(long, value_name = "STATUS[:COUNT]", value_parser = failures)]
     fail: Option<Failures>,
     /// Fail this share of requests with 503
-    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = rate, hide_default_value = true, conflicts_with = "app")]
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = rate, hide_default_value = true)]
     fail_rate: f64,
     /// Answer after this time
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration, hide_default_value = true, conflicts_with = "app")]
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration, hide_default_value = true)]
     delay: Duration,
     /// Never answer
     #[arg(long, group = "manner", conflicts_with = "app")]
@@ -119,7 +137,7 @@ struct Misbehaviour {
     #[arg(long, value_name = "URL", group = "manner", conflicts_with = "app")]
     redirect: Option<Url>,
     /// Answer 410, by which senders disable an endpoint
-    #[arg(long, group = "manner", conflicts_with = "app")]
+    #[arg(long, group = "manner")]
     gone: bool,
 }
 
@@ -149,7 +167,11 @@ pub(crate) async fn run(args: ListenArgs, context: &Context) -> Result<(), Failu
                 secrets.push(Secret::generate().dangerous_text().to_owned());
             }
             let secret = secrets.first().cloned().unwrap_or_default();
-            Some(Poller::make(context.client()?, app.clone(), &args.types, secret).await?)
+            let wanted = match &args.endpoint {
+                Some(endpoint) => Wanted::Endpoint(endpoint),
+                None => Wanted::Types(&args.types),
+            };
+            Some(Poller::make(context.client()?, app.clone(), &wanted, secret).await?)
         }
         None => None,
     };
@@ -157,7 +179,9 @@ pub(crate) async fn run(args: ListenArgs, context: &Context) -> Result<(), Failu
     if let Some(poller) = &poller {
         tokio::select! {
             () = poller.remove() => {}
-            () = signals.next() => Output::warn(format!("the temporary poller {} stays", poller.id)),
+            () = signals.next() => {
+                Output::warn(format!("the temporary poller {} stays for an hour at most", poller.id));
+            }
         }
     }
     result
@@ -171,7 +195,9 @@ async fn receive(
     poller: Option<&Poller>,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
-    let targets = args.forward_to.iter().chain(&args.forward_types).cloned().collect();
+    let targets: Vec<_> = args.forward_to.iter().chain(&args.forward_types).cloned().collect();
+    let first_target = targets.first().map(Target::origin);
+    let hidden = Hidden::new(&secrets);
     let (sender, mut seen) = mpsc::channel(WAITING);
     let inbox = Arc::new(Inbox {
         secrets,
@@ -184,9 +210,11 @@ async fn receive(
     let (stop, stopped) = oneshot::channel();
     let source = match poller {
         Some(poller) => Source::Poller(poller, inbox),
-        None => Source::Server(args.server(inbox).await?),
+        None => Source::Server(args.server(inbox, context.output).await?),
     };
-    source.tell_ready(context)?;
+    let inspector = args.inspector(source.url().or(first_target), hidden).await?;
+    let page = inspector.as_ref().map(|inspector| inspector.url.as_str());
+    source.tell_ready(page, context)?;
     let mut source = pin!(source.run(stopped));
     let mut within = pin!(async {
         match args.within {
@@ -200,6 +228,11 @@ async fn receive(
             biased;
             Some(one) = seen.recv() => {
                 tally.add(&one);
+                let one = Arc::new(one);
+                // Before the line, whose readers look for it on the page.
+                if let Some(inspector) = &inspector {
+                    inspector.add(Arc::clone(&one));
+                }
                 args.show(context, &one, tally.received)?;
                 if args.expect.is_some_and(|expected| tally.received >= expected) {
                     break tally.checked();
@@ -229,30 +262,42 @@ enum Source<'p> {
 }
 
 impl Source<'_> {
-    /// Tells that requests can come, and from where.
-    fn tell_ready(&self, context: &Context) -> Result<(), Failure> {
+    /// Returns the URL at which it receives.
+    fn url(&self) -> Option<String> {
+        let Self::Server(server) = self else { return None };
+        server.loopback.listener.local_addr().ok().map(|address| format!("http://{address}"))
+    }
+
+    /// Tells that requests can come, from where, and where they are shown.
+    fn tell_ready(&self, page: Option<&str>, context: &Context) -> Result<(), Failure> {
         let output = context.output;
-        match self {
-            Self::Poller(poller, _) => {
-                let (server, Poller { app, id, secret, .. }) = (&context.global.server, poller);
-                if output.is_json() {
-                    output.json(
-                        &json!({ "pulling": server, "app": app, "poller": id, "secret": secret }),
-                    )?;
-                } else {
+        let mut ready = match self {
+            Self::Poller(Poller { app, id, secret, .. }, _) => {
+                let server = &context.global.server;
+                if !output.is_json() {
                     output.note(format!("ready: pulling the events of {app} from {server} by the poller {id}, which is removed on exit; Ctrl-C ends it"));
                     output.note(format!("forwarded requests are signed with {secret}"));
-                    output.note("answers of receivers are not reported to the service as attempts");
+                    output.note(format!(
+                        "answers are recorded: webhooks delivery list --endpoint {id} --app {app}"
+                    ));
                 }
+                json!({ "pulling": server, "app": app, "poller": id, "secret": secret })
             }
-            Self::Server(server) => {
-                let url = format!("http://{}", server.listener.local_addr()?);
-                if output.is_json() {
-                    output.json(&json!({ "url": url }))?;
-                } else {
+            Self::Server(_) => {
+                let url = self.url();
+                if let Some(url) = url.as_deref().filter(|_| !output.is_json()) {
                     output.note(format!("ready: {url}; Ctrl-C ends it"));
                 }
+                json!({ "url": url })
             }
+        };
+        if output.is_json() {
+            if let Some(page) = page {
+                ready["inspect"] = page.into();
+            }
+            output.json(&ready)?;
+        } else if let Some(page) = page {
+            output.note(format!("what comes is shown at {page} until this ends"));
         }
         Ok(())
     }
@@ -270,7 +315,18 @@ impl Source<'_> {
 }
 
 impl ListenArgs {
-    async fn server(&self, inbox: Arc<Inbox>) -> Result<Server, Failure> {
+    /// Starts the page, if it is wanted. `target` is where requests come to, or are forwarded to.
+    async fn inspector(
+        &self,
+        target: Option<String>,
+        hidden: Hidden,
+    ) -> Result<Option<Inspector>, Failure> {
+        let Some(address) = self.inspect else { return Ok(None) };
+        let target = target.unwrap_or_else(|| "http://localhost".to_owned());
+        Inspector::start(address, target, hidden).await.map(Some)
+    }
+
+    async fn server(&self, inbox: Arc<Inbox>, output: Output) -> Result<Server, Failure> {
         let failed = |error| {
             Failure::new(Exit::Failed, format!("cannot listen on port {}", self.port))
                 .because(error)
@@ -281,7 +337,9 @@ impl ListenArgs {
             self.misbehaviour.redirect.as_ref().map(|url| HeaderValue::from_str(url.as_str()));
         let redirect = redirect.transpose();
         let redirect = redirect.map_err(|error| Failure::usage("--redirect").because(error))?;
-        Ok(Server { listener, inbox, redirect, resets: self.misbehaviour.reset })
+        let (read_timeout, resets) = (self.read_timeout, self.misbehaviour.reset);
+        let loopback = Loopback { listener, read_timeout, resets, output: Some(output) };
+        Ok(Server { loopback, inbox, redirect })
     }
 
     fn show(&self, context: &Context, seen: &Seen, number: u64) -> Result<(), Failure> {
@@ -315,52 +373,5 @@ impl ListenArgs {
             }
             None => Ok(()),
         }
-    }
-}
-
-/// The counts of a run.
-#[derive(Debug, Default)]
-struct Tally {
-    received: u64,
-    verified: u64,
-    refused: u64,
-    answers: BTreeMap<Option<u16>, u64>,
-}
-
-impl Tally {
-    fn add(&mut self, seen: &Seen) {
-        self.received += 1;
-        match &seen.verified {
-            Some(Ok(())) => self.verified += 1,
-            Some(Err(_)) => self.refused += 1,
-            None => {}
-        }
-        *self.answers.entry(seen.status).or_default() += 1;
-    }
-
-    /// Returns whether all verified that had to.
-    fn checked(&self) -> Result<(), Failure> {
-        match self.refused {
-            0 => Ok(()),
-            refused => Err(Failure::new(
-                Exit::CheckFailed,
-                format!("{refused} of {} did not verify", self.received),
-            )),
-        }
-    }
-
-    fn summary(&self) -> String {
-        let Self { received, verified, refused, answers } = self;
-        let answers = answers.iter().map(|(status, count)| match status {
-            Some(status) => format!("{status} x {count}"),
-            None => format!("none x {count}"),
-        });
-        let answers = answers.collect::<Vec<_>>().join(", ");
-        let verified = match verified + refused {
-            0 => String::new(),
-            _ => format!(": {verified} verified, {refused} did not"),
-        };
-        let answers = if answers.is_empty() { answers } else { format!("; answers: {answers}") };
-        format!("received {received}{verified}{answers}")
     }
 }

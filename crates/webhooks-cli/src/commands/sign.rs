@@ -14,6 +14,7 @@ use crate::diagnosis::key_of;
 use crate::failure::{Exit, Failure};
 use crate::moment::past;
 use crate::saved_request::head;
+use crate::shell::quoted;
 use crate::signed_request::{sign, time_for};
 use crate::{scheme_option, secret, text_source};
 
@@ -166,13 +167,4 @@ fn curl(
     }
     words.push(quoted(url));
     Ok(words.join(" "))
-}
-
-/// Returns a word as shells read it.
-fn quoted(word: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@".contains(&byte);
-    if !word.is_empty() && word.bytes().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
 }

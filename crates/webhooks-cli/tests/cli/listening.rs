@@ -1,96 +1,12 @@
 //! `listen`: a receiver that prints, verifies, forwards and misbehaves.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, ChildStdout, Stdio};
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 
 use serde_json::Value;
 
-use crate::program::{Place, read, signal};
-
-const SECRET: &str = concat!("whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
-
-/// A receiver that runs.
-struct Listening {
-    child: Child,
-    out: BufReader<ChildStdout>,
-    ready: Value,
-    address: String,
-}
-
-impl Listening {
-    fn start(place: &Place, options: &[&str]) -> Self {
-        let mut command = place.command(&[&["listen", "--json"], options].concat());
-        let log = std::fs::File::create(place.path("listen.log")).unwrap();
-        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
-        let mut out = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        out.read_line(&mut line).unwrap();
-        let ready: Value = serde_json::from_str(&line)
-            .unwrap_or_else(|_| panic!("not ready: {}", read(&place.path("listen.log"))));
-        let address = ready["url"].as_str().unwrap_or_default().trim_start_matches("http://");
-        Self { address: address.to_owned(), child, out, ready }
-    }
-
-    fn next(&mut self) -> Value {
-        let mut line = String::new();
-        self.out.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line:?}"))
-    }
-
-    fn signal(&self, name: &str) {
-        signal(&self.child, name);
-    }
-
-    fn code(&mut self) -> Option<i32> {
-        self.child.wait().unwrap().code()
-    }
-
-    /// Opens a connection and sends a request.
-    fn send(&self, headers: &str, body: &[u8]) -> TcpStream {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        let head = format!(
-            "POST /in?x=1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n",
-            body.len()
-        );
-        stream.write_all(head.as_bytes()).unwrap();
-        // It may answer before it reads everything.
-        let _unread = stream.write_all(body);
-        stream
-    }
-
-    /// Sends a request, and returns the answer.
-    fn post(&self, headers: &str, body: &[u8]) -> String {
-        let mut answer = Vec::new();
-        self.send(headers, body).read_to_end(&mut answer).unwrap();
-        String::from_utf8(answer).unwrap()
-    }
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
-    }
-}
-
-/// Signs a body, and returns the headers.
-fn signed(place: &Place, body: &str) -> String {
-    let headers = place.run_with(&["sign", "--secret", "@secret", "--id", "msg_1", "-"], body).ok();
-    headers.replace('\n', "\r\n")
-}
-
-fn place() -> Place {
-    let place = Place::new();
-    place.write_private("secret", SECRET);
-    place
-}
-
-#[track_caller]
-fn has_status(answer: &str, status: u16) {
-    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer:?}");
-}
+use crate::listener::{Listening, has_status, place, signed};
+use crate::program::{Place, read};
 
 /// Checks that no answer came yet.
 #[track_caller]
@@ -288,6 +204,8 @@ fn hostile_requests_do_not_end_it() {
     assert_eq!(&start, b"HTTP/1.1 413");
     has_status(&listening.post("", b"{}"), 200);
     listening.next();
+    let log = listening.log(&place);
+    assert!(log.contains("answered 413 to a request: its body has more than 16 MiB"), "{log}");
 }
 
 #[test]
@@ -306,61 +224,60 @@ fn wrong_options_are_told() {
     check(&["--forward-types", "http://x"], "TYPE=URL");
     check(&["--within", "1s"], "--expect");
     check(&["--expect", "0"], "--expect");
+    check(&["--inspect", "0.0.0.0:0"], "name one address");
+    check(&["--inspect", "here"], "ADDRESS:PORT");
+    check(&["--endpoint", "e"], "--app");
+    check(&["--app", "a", "--endpoint", "e", "--types", "b"], "cannot be used with");
+    check(&["--app", "a", "--read-timeout", "1s"], "cannot be used with");
 }
 
 #[test]
-fn events_are_pulled_forwarded_and_the_poller_is_removed() {
-    let mut place = place();
-    let _served = place.serve(&["--dev"]);
-    place.run(&["app", "create", "Acme", "--uid", "acme"]).ok();
-    place.run(&["publish", "invoice.paid", "{\"n\":  0}", "--app", "acme"]).ok();
-    let behind = self::place();
-    let mut receiver = Listening::start(&behind, &["--secret", "@secret", "--full"]);
-    let url = format!("http://{}/hook", receiver.address);
-    let options =
-        ["--app", "acme", "--types", "invoice.*", "--secret", "@secret", "--forward-to", &url];
-    let mut pulling = Listening::start(&place, &options);
-    assert_eq!((&pulling.ready["app"], &pulling.ready["secret"]), (&"acme".into(), &SECRET.into()));
-    let poller = pulling.ready["poller"].as_str().unwrap().to_owned();
-    place.run(&["publish", "user.created", "{}", "--app", "acme"]).ok();
-    let published =
-        place.run(&["publish", "invoice.paid", "{\"n\":  1}", "--app", "acme", "--json"]);
-    let id = published.json()["id"].as_str().unwrap().to_owned();
-    let seen = pulling.next();
-    assert_eq!((&seen["id"], &seen["type"]), (&id.clone().into(), &"invoice.paid".into()));
-    assert_eq!(seen["forwarded"][0]["status"], 200);
-    // The payload comes byte for byte, signed.
-    let seen = receiver.next();
-    assert_eq!(
-        (&seen["body"], &seen["verified"], &seen["id"]),
-        (&"{\"n\":  1}".into(), &true.into(), &id.into())
-    );
-    pulling.signal("INT");
-    assert_eq!(pulling.code(), Some(0));
-    assert!(!pollers(&place).contains(&poller));
-
-    let mut pulling = Listening::start(&place, &["--app", "acme", "--expect", "1"]);
-    assert!(pulling.ready["secret"].as_str().unwrap().starts_with("whsec_"));
-    let poller = pulling.ready["poller"].as_str().unwrap().to_owned();
-    assert!(pollers(&place).contains(&poller));
-    place.run(&["publish", "a.b", "{}", "--app", "acme"]).ok();
-    assert_eq!(pulling.code(), Some(0));
-    assert!(!pollers(&place).contains(&poller));
-    place.run(&["listen", "--app", "none"]).failed(5, &["application"]);
+fn what_is_no_request_is_told() {
+    let place = Place::new();
+    let mut listening = Listening::start(&place, &[]);
+    let mut garbage = TcpStream::connect(&listening.address).unwrap();
+    garbage.write_all(b"no request\x1b[2J\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    garbage.read_to_string(&mut answer).unwrap();
+    has_status(&answer, 400);
+    let mut half = TcpStream::connect(&listening.address).unwrap();
+    half.write_all(b"POST / HTTP/1.1\r\nhost: x\r\n").unwrap();
+    half.shutdown(Shutdown::Write).unwrap();
+    half.read_to_end(&mut Vec::new()).unwrap();
+    let mut half = TcpStream::connect(&listening.address).unwrap();
+    half.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nhalf").unwrap();
+    half.shutdown(Shutdown::Write).unwrap();
+    half.read_to_end(&mut Vec::new()).unwrap();
+    let log = listening.log(&place);
+    for text in [
+        "refused what is no request of HTTP/1.1: invalid URI (from 127.0.0.1:",
+        "a connection ended in the middle of a request (from 127.0.0.1:",
+        "a request ended in the middle of its body",
+    ] {
+        assert!(log.contains(text), "{text:?} is not in {log}");
+    }
+    assert!(!log.contains("no request\u{1b}"), "nothing of it is printed: {log}");
 }
 
-/// Asks the service for the pollers of the application.
-fn pollers(place: &Place) -> String {
-    let url = place.get("WEBHOOKS_SERVER").unwrap();
-    let mut stream = TcpStream::connect(url.trim_start_matches("http://")).unwrap();
-    let key = place.get("WEBHOOKS_KEY").unwrap();
-    write!(
-        stream,
-        "GET /api/v1/app/acme/polling-endpoint HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {key}\r\n\r\n"
-    )
-    .unwrap();
+#[test]
+fn a_request_that_does_not_arrive_in_time_is_refused_and_told() {
+    let place = Place::new();
+    let mut listening = Listening::start(&place, &["--read-timeout", "100ms"]);
+    let mut slow = TcpStream::connect(&listening.address).unwrap();
+    slow.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nhalf").unwrap();
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    has_status(&answer, 200);
-    answer
+    slow.read_to_string(&mut answer).unwrap();
+    has_status(&answer, 408);
+    let mut slow = TcpStream::connect(&listening.address).unwrap();
+    slow.write_all(b"POST / HTTP/1.1\r\nhost: x\r\n").unwrap();
+    slow.read_to_end(&mut Vec::new()).unwrap();
+    // It receives all the same.
+    has_status(&listening.post("", b"{}"), 200);
+    let log = listening.log(&place);
+    for text in [
+        "answered 408 to a request: its body did not arrive in 100ms",
+        "a connection brought no whole request in 100ms",
+    ] {
+        assert!(log.contains(text), "{text:?} is not in {log}");
+    }
 }

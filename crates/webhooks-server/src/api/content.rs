@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use webhooks_admin::{Action, ServiceWork};
 use webhooks_core::{Channel, EventType};
-use webhooks_dispatch::OperationError;
 use webhooks_dispatch::history::SentRequest;
 use webhooks_registry::EndpointQuery;
 use webhooks_registry::store::{PagePlace, StateKind};
@@ -173,19 +172,11 @@ pub(crate) async fn expunge(
     }
     let mut results = BTreeMap::new();
     for name in ids {
-        let id = Service::message_id(&app, &name);
-        let outcome = match id {
-            Ok(id) => service.engine().expunge(app.tenant.clone(), id).await,
-            Err(_unknown) => {
-                results.insert(name, "not-found");
-                continue;
-            }
+        let is_known = match Service::message_id(&app, &name) {
+            Ok(id) => service.expunge_message::<ApiError>(&app.tenant, &id).await?,
+            Err(_unknown) => false,
         };
-        let word = match outcome {
-            Ok(_) => "expunged",
-            Err(OperationError::UnknownEvent { .. }) => "not-found",
-            Err(error) => return Err(error.into()),
-        };
+        let word = if is_known { "expunged" } else { "not-found" };
         if word == "expunged" {
             let thing = ("message", app.tenant.as_str(), &*name);
             service.admin().log(&caller.actor(), thing, (None, None), Service::now()).await?;

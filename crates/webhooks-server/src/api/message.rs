@@ -398,7 +398,9 @@ pub(crate) async fn expunge(
 ) -> Result<StatusCode, ApiError> {
     let app = service.app(&caller, &app, Action::Expunge).await?;
     let id = Service::message_id(&app, &name)?;
-    service.engine().expunge(app.tenant.clone(), id.clone()).await?;
+    if !service.expunge_message::<ApiError>(&app.tenant, &id).await? {
+        return Err(ApiError::unknown("message"));
+    }
     let thing = ("message", app.tenant.as_str(), &*id.to_string());
     service.admin().log(&caller.actor(), thing, (None, None), Service::now()).await?;
     Ok(StatusCode::NO_CONTENT)

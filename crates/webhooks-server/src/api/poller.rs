@@ -26,6 +26,9 @@ use crate::service::Service;
 /// How long an older key still works after a new one was made, by default and at most, in seconds.
 const OLD_EXPIRY: (u32, u32) = (5 * 60, 24 * 60 * 60);
 
+/// The longest time after which a temporary poller is gone, in seconds: a day.
+const MAX_EXPIRY: u32 = 24 * 60 * 60;
+
 /// The ids or uids of an application and a poller.
 pub(crate) type PollerPath = Path<(String, String)>;
 
@@ -45,6 +48,10 @@ pub(crate) struct PollerIn {
     /// The channels of which it wants messages; all messages if absent. At most 16.
     #[schema(value_type = Option<Vec<Label>>, min_items = 1, max_items = 16)]
     channels: Option<Vec<String>>,
+    /// The seconds from now after which the poller is gone: 1 to 86,400 (a day). It stays if this is absent. A reader
+    /// that may die makes such a poller, and replaces it in good time by one with the same settings.
+    #[schema(minimum = 1, maximum = 86_400)]
+    expiry_secs: Option<u32>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -66,6 +73,10 @@ pub(crate) struct PollerOut {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<Label>>)]
     channels: Option<Vec<String>>,
+    /// The time from which it is gone; absent if it stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Time>)]
+    expires_at: Option<Timestamp>,
     /// The time at which it was made.
     #[schema(value_type = Time)]
     created_at: Timestamp,
@@ -88,7 +99,7 @@ pub(crate) struct PollerRotateIn {
 
 impl PollerIn {
     fn poller(self) -> Result<Poller, ApiError> {
-        let Self { uid, description, event_types, channels } = self;
+        let Self { uid, description, event_types, channels, expiry_secs } = self;
         for (name, list) in [("eventTypes", &event_types), ("channels", &channels)] {
             if list.as_ref().is_some_and(Vec::is_empty) {
                 let reason = "it is empty; leave it out to get everything";
@@ -99,19 +110,26 @@ impl PollerIn {
         for pattern in &event_types {
             Subscription::new(pattern).map_err(|error| ApiError::value("eventTypes", error))?;
         }
-        Ok(Poller { uid, description, event_types, channels: channels.unwrap_or_default() })
+        if expiry_secs.is_some_and(|seconds| !(1..=MAX_EXPIRY).contains(&seconds)) {
+            return Err(ApiError::value("expirySecs", "it is not 1 to 86400, a day"));
+        }
+        let after = expiry_secs.map(|seconds| Duration::from_secs(seconds.into()));
+        let expires_at = after.map(|after| Service::now() + after);
+        let channels = channels.unwrap_or_default();
+        Ok(Poller { uid, description, event_types, channels, expires_at })
     }
 }
 
 impl From<Entry<Poller>> for PollerOut {
     fn from(entry: Entry<Poller>) -> Self {
-        let Poller { uid, description, event_types, channels } = entry.value;
+        let Poller { uid, description, event_types, channels, expires_at } = entry.value;
         Self {
             id: entry.id,
             uid,
             description,
             event_types: Some(event_types).filter(|types| !types.is_empty()),
             channels: Some(channels).filter(|channels| !channels.is_empty()),
+            expires_at,
             created_at: entry.created_at,
             updated_at: entry.updated_at,
         }

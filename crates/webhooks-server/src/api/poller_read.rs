@@ -258,7 +258,8 @@ pub(crate) async fn commit(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn wanted(poller: &Entry<Poller>) -> Result<Wanted, ApiError> {
+/// Returns the messages that a poller gets.
+pub(super) fn wanted(poller: &Entry<Poller>) -> Result<Wanted, ApiError> {
     let Poller { event_types, channels, .. } = &poller.value;
     Wanted::read(event_types.iter().map(String::as_str), channels.iter().map(String::as_str))
 }

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
+use reqwest::Response;
 use serde_json::{Value, json};
 use url::Url;
 use webhooks_core::EventType;
@@ -27,6 +28,9 @@ const OF_CONNECTION: [&str; 10] = [
     "transfer-encoding",
     "upgrade",
 ];
+
+/// The most bytes of an answer's body that are read.
+const MAX_RESPONSE: usize = 1024;
 
 /// A receiver that gets requests.
 #[derive(Debug, Clone)]
@@ -58,6 +62,11 @@ impl Target {
         event_type.is_some_and(|event_type| only.matches(&event_type))
     }
 
+    /// Returns the URL as requests name it, without a path.
+    pub(crate) fn origin(&self) -> String {
+        self.url.origin().ascii_serialization()
+    }
+
     fn place(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();
         self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
@@ -74,8 +83,10 @@ pub(crate) struct Forwarder {
 /// A request that was forwarded.
 #[derive(Debug)]
 pub(crate) struct Forwarded {
-    place: String,
+    pub(crate) place: String,
     pub(crate) status: Result<StatusCode, String>,
+    /// The start of the answer's body.
+    pub(crate) response: Bytes,
     took: Duration,
 }
 
@@ -100,15 +111,29 @@ impl Forwarder {
             let start = SystemClock.monotonic();
             let request = self.http.request(head.method.clone(), target.url.clone());
             let sent = request.headers(end_to_end(&head.headers)).body(body.clone()).send().await;
-            let status = sent.map(|answer| answer.status()).map_err(|error| {
-                let text = if error.is_timeout() { "no answer in time" } else { "not reachable" };
-                text.to_owned()
-            });
+            let (status, response) = match sent {
+                Ok(answer) => (Ok(answer.status()), start_of(answer).await),
+                Err(error) if error.is_timeout() => (Err("no answer in time"), Bytes::new()),
+                Err(_gone) => (Err("not reachable"), Bytes::new()),
+            };
+            let status = status.map_err(str::to_owned);
             let took = SystemClock.monotonic().saturating_since(start);
-            all.push(Forwarded { place: target.place(), status, took });
+            all.push(Forwarded { place: target.place(), status, response, took });
         }
         all
     }
+}
+
+/// Reads the start of an answer's body. One that breaks off is an answer all the same.
+async fn start_of(mut answer: Response) -> Bytes {
+    let mut start = BytesMut::new();
+    while let Ok(Some(piece)) = answer.chunk().await {
+        start.extend(piece.iter().take(MAX_RESPONSE - start.len()));
+        if start.len() >= MAX_RESPONSE {
+            break;
+        }
+    }
+    start.freeze()
 }
 
 impl Forwarded {
@@ -134,7 +159,7 @@ impl fmt::Display for Forwarded {
 }
 
 /// Returns the headers that are for the receiver and not for the connection.
-fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+pub(super) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     let mut headers = headers.clone();
     for name in OF_CONNECTION {
         headers.remove(name);

@@ -1,4 +1,4 @@
-//! The inbox: verifies each request, forwards it, and tells what came.
+//! The inbox: verifies each request, forwards it, and tells of it.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use webhooks_core::Timestamp;
 use webhooks_sign::scheme::Scheme;
 
-use super::forward::Forwarder;
+use super::forward::{Forwarded, Forwarder};
 use super::plan::{Answer, Manner, Plan};
 use super::seen::{Names, Seen};
 use crate::diagnosis::Case;
@@ -26,14 +26,32 @@ pub(crate) struct Inbox {
     pub(crate) seen: mpsc::Sender<Seen>,
 }
 
+/// A request that was taken, and what answers it.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) answer: Answer,
+    pub(crate) status: StatusCode,
+    pub(crate) seen: Seen,
+}
+
+impl Taken {
+    /// Returns the receiver behind whose answer is the sender's, if there is one.
+    pub(crate) fn behind(&self) -> Option<&Forwarded> {
+        behind(&self.seen.forwarded)
+    }
+}
+
+/// Returns the first receiver that did not succeed, or the first of all: a failure of any receiver behind is the
+/// sender's to repeat.
+fn behind(forwarded: &[Forwarded]) -> Option<&Forwarded> {
+    let failed =
+        forwarded.iter().find(|one| !one.status.as_ref().is_ok_and(StatusCode::is_success));
+    failed.or_else(|| forwarded.first())
+}
+
 impl Inbox {
-    /// Takes a request, and returns the answer and its status.
-    pub(crate) async fn take(
-        &self,
-        head: Parts,
-        body: Bytes,
-        names: Option<Names>,
-    ) -> (Answer, StatusCode) {
+    /// Takes a request: verifies it, and forwards it.
+    pub(crate) async fn take(&self, head: Parts, body: Bytes, names: Option<Names>) -> Taken {
         let at = Timestamp::now();
         let chance = fastrand::f64();
         let answer = self.plan.lock().unwrap_or_else(PoisonError::into_inner).next(chance);
@@ -46,12 +64,8 @@ impl Inbox {
         } else {
             Vec::new()
         };
-        let behind =
-            forwarded.iter().find(|one| !one.status.as_ref().is_ok_and(StatusCode::is_success));
-        let behind = behind.or_else(|| forwarded.first());
         let status = match answer.manner {
-            // A failure of any receiver behind is the sender's to repeat.
-            Manner::Usual(usual) => behind.map_or(usual, |one| {
+            Manner::Usual(usual) => behind(&forwarded).map_or(usual, |one| {
                 one.status.as_ref().copied().unwrap_or(StatusCode::BAD_GATEWAY)
             }),
             Manner::Failure(status, _) => status,
@@ -61,9 +75,13 @@ impl Inbox {
         };
         let (text, shown) = described(answer.manner, status);
         let seen = Seen { at, head, body, names, verified, answer: text, status: shown, forwarded };
+        Taken { answer, status, seen }
+    }
+
+    /// Tells of a request that came.
+    pub(crate) async fn tell(&self, seen: Seen) {
         // Nobody reads any longer when the command ends.
         let _ending = self.seen.send(seen).await;
-        (answer, status)
     }
 
     fn verify(&self, head: &Parts, body: &[u8], at: Timestamp) -> Option<Result<(), String>> {

@@ -7,14 +7,15 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use webhooks_core::Timestamp;
-use webhooks_dispatch::clock::{Clock as _, SystemClock};
+use webhooks_dispatch::clock::{Clock as _, MonotonicTime, SystemClock};
 use webhooks_sign::standard::STANDARD;
 use webhooks_sign::{Envelope, Key};
 
 use super::inbox::Inbox;
+use super::report::Attempt;
 use super::seen::Names;
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
@@ -28,6 +29,12 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The pause when the service does not answer.
 const LONG_PAUSE: Duration = Duration::from_secs(3);
 
+/// The time after which the service forgets the poller if nobody renews it: this process may be killed.
+const EXPIRY: Duration = Duration::from_secs(60 * 60);
+
+/// The time after which the poller is renewed.
+const RENEWAL: Duration = Duration::from_secs(20 * 60);
+
 /// A temporary poller.
 #[derive(Debug)]
 pub(crate) struct Poller {
@@ -38,6 +45,39 @@ pub(crate) struct Poller {
     since: Timestamp,
     pub(crate) secret: String,
     key: Key,
+    /// Its settings, with which it is renewed.
+    settings: Value,
+    made_at: MonotonicTime,
+}
+
+/// The events that are pulled.
+#[derive(Debug)]
+pub(crate) enum Wanted<'a> {
+    /// Those of these types and patterns; all if there are none.
+    Types(&'a [String]),
+    /// Those that an endpoint gets.
+    Endpoint(&'a str),
+}
+
+impl Wanted<'_> {
+    /// Returns the settings of a poller that gets these events.
+    async fn settings(&self, client: &Client, app: &str) -> Result<Value, Failure> {
+        let (types, channels) = match self {
+            Self::Types(types) => (json!(types), Value::Null),
+            Self::Endpoint(id) => {
+                let mut found = client.get(&["app", app, "endpoint", id], &[]).await?;
+                (found["eventTypes"].take(), found["channels"].take())
+            }
+        };
+        let description = "temporary: webhooks listen";
+        let mut settings = json!({ "description": description, "expirySecs": EXPIRY.as_secs() });
+        for (name, list) in [("eventTypes", types), ("channels", channels)] {
+            if list.as_array().is_some_and(|list| !list.is_empty()) {
+                settings[name] = list;
+            }
+        }
+        Ok(settings)
+    }
 }
 
 /// A part of the messages.
@@ -58,36 +98,35 @@ struct Message {
 }
 
 impl Poller {
-    /// Makes a poller for these event types, or for all.
+    /// Makes a poller for the events that are wanted.
     pub(crate) async fn make(
         client: Client,
         app: String,
-        types: &[String],
+        wanted: &Wanted<'_>,
         secret: String,
     ) -> Result<Self, Failure> {
         let key = Key::standard(&secret).map_err(|error| {
             Failure::usage("--secret must be a secret of Standard Webhooks, such as whsec_…")
                 .because(error)
         })?;
-        let mut body = json!({ "description": "temporary: webhooks listen" });
-        if !types.is_empty() {
-            body["eventTypes"] = json!(types);
-        }
-        let made = client.post(&["app", &app, "polling-endpoint"], &body).await?;
+        let settings = wanted.settings(&client, &app).await?;
+        let made_at = SystemClock.monotonic();
+        let made = client.post(&["app", &app, "polling-endpoint"], &settings).await?;
         let text = |name: &str| made[name].as_str().unwrap_or_default().to_owned();
         let id = text("id");
         let since = text("createdAt").parse().ok().filter(|_| !id.is_empty());
         let since = since.ok_or_else(|| {
             Failure::new(Exit::Failed, "the service did not tell the poller's id and time")
         })?;
-        Ok(Self { client, app, id, since, secret, key })
+        Ok(Self { client, app, id, since, secret, key, settings, made_at })
     }
 
     /// Pulls messages into the inbox, until the service refuses it.
     pub(crate) async fn run(&self, inbox: &Arc<Inbox>) -> Failure {
         let (mut place, mut is_away) = (("after", self.since.to_string()), false);
+        let mut renewed_at = self.made_at;
         loop {
-            match self.pull(&place).await {
+            match self.pull(&place, &mut renewed_at).await {
                 Ok(page) => {
                     is_away = false;
                     // The first page may begin before the time that was asked for.
@@ -114,12 +153,22 @@ impl Poller {
         }
     }
 
-    async fn pull(&self, (name, place): &(&str, String)) -> Result<Page, Failure> {
+    async fn pull(
+        &self,
+        (name, place): &(&str, String),
+        renewed_at: &mut MonotonicTime,
+    ) -> Result<Page, Failure> {
+        let now = SystemClock.monotonic();
+        if now.saturating_since(*renewed_at) >= RENEWAL {
+            let path = ["app", &self.app, "polling-endpoint", &self.id];
+            self.client.put(&path, &self.settings).await?;
+            *renewed_at = now;
+        }
         let path = ["app", &self.app, "poller", &self.id];
         self.client.get_as(&path, &[(name, place.clone())]).await
     }
 
-    /// Passes a message on as the request that an endpoint would get.
+    /// Passes a message on as the request that an endpoint would get, and reports the answer.
     async fn take(&self, inbox: &Inbox, message: Message) -> Result<(), Failure> {
         let Message { id, event_type, payload, .. } = message;
         let body = Bytes::from(String::from(Box::<str>::from(payload)));
@@ -134,8 +183,15 @@ impl Poller {
             }
         }
         let head = head("POST", "/", headers).map_err(|error| Failure::new(Exit::Failed, error))?;
-        let names = Names { event_type: Some(event_type), id: Some(id) };
-        let _answer = inbox.take(head, body, Some(names)).await;
+        let names = Names { event_type: Some(event_type), id: Some(id.clone()) };
+        let attempt = Attempt::begin();
+        let taken = inbox.take(head, body, Some(names)).await;
+        SystemClock.sleep(taken.answer.delay).await;
+        let place = (self.app.as_str(), self.id.as_str(), id.as_str());
+        if let Err(failure) = attempt.report(&self.client, place, &taken).await {
+            Output::warn(format!("the answer to {id} was not recorded: {failure}"));
+        }
+        inbox.tell(taken.seen).await;
         Ok(())
     }
 

@@ -87,8 +87,7 @@ impl Seen {
 
     /// Returns the headers and the body as lines.
     pub(crate) fn lines(&self) -> Vec<String> {
-        let target = self.head.uri.path_and_query().map_or("/", |target| target.as_str());
-        let mut lines = vec![format!("    {} {}", self.head.method, visible(target))];
+        let mut lines = vec![format!("    {} {}", self.head.method, visible(self.target()))];
         for (name, value) in &self.head.headers {
             lines.push(format!(
                 "    {name}: {}",
@@ -109,7 +108,7 @@ impl Seen {
         let mut found = json!({
             "at": self.at,
             "method": self.head.method.as_str(),
-            "target": self.head.uri.path_and_query().map_or("/", |target| target.as_str()),
+            "target": self.target(),
             "type": self.names.event_type,
             "id": self.names.id,
             "bytes": self.body.len(),
@@ -133,6 +132,27 @@ impl Seen {
         found
     }
 
+    /// Returns the path and the query.
+    pub(crate) fn target(&self) -> &str {
+        self.head.uri.path_and_query().map_or("/", |target| target.as_str())
+    }
+
+    /// Returns the request as it was sent, with each value as `shown` shows it.
+    pub(crate) fn request(&self, shown: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
+        let target = shown(self.head.uri.to_string().as_bytes());
+        let mut text = [self.head.method.as_str().as_bytes(), b" ", &target].concat();
+        text.extend(b" HTTP/1.1\r\n");
+        for (name, value) in &self.head.headers {
+            text.extend(name.as_str().as_bytes());
+            text.extend(b": ");
+            text.extend(shown(value.as_bytes()));
+            text.extend(b"\r\n");
+        }
+        text.extend(b"\r\n");
+        text.extend(shown(&self.body));
+        text
+    }
+
     /// Stores the request as it came, in a form that `verify --request` reads.
     pub(crate) fn record(&self, folder: &Path, number: u64) -> Result<(), Failure> {
         fs::create_dir_all(folder)
@@ -141,15 +161,7 @@ impl Seen {
         let id: String = id.chars().filter(|letter| is_plain(*letter)).take(64).collect();
         let stamp = self.at.as_unix_microseconds();
         let path = folder.join(format!("{stamp}-{number:04}-{id}.http"));
-        let mut text = format!("{} {} HTTP/1.1\r\n", self.head.method, self.head.uri).into_bytes();
-        for (name, value) in &self.head.headers {
-            text.extend(name.as_str().as_bytes());
-            text.extend(b": ");
-            text.extend(value.as_bytes());
-            text.extend(b"\r\n");
-        }
-        text.extend(b"\r\n");
-        text.extend(&self.body);
+        let text = self.request(<[u8]>::to_vec);
         // Some schemes have the secret in a header.
         let written = private_file::create(&path).and_then(|mut file| file.write_all(&text));
         written.map_err(|error| Failure::file("write", path.display(), error))
