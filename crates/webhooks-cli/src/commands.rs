@@ -19,6 +19,7 @@ pub(crate) mod import;
 mod job;
 pub(crate) mod key;
 pub(crate) mod listen;
+pub(crate) mod migrate_store;
 pub(crate) mod publish;
 pub(crate) mod restore;
 pub(crate) mod serve;

@@ -27,6 +27,7 @@ mod signed_request;
 
 mod client;
 mod log_options;
+mod migration;
 mod store;
 
 mod config;

@@ -10,6 +10,7 @@ mod doctor;
 mod guide;
 mod help;
 mod listening;
+mod migrating;
 mod program;
 mod receiver;
 mod resources;
