@@ -135,9 +135,11 @@ impl Kind {
     }
 }
 
-/// Returns the time that is these microseconds after 1970.
+/// Returns the time that is these microseconds after 1970, unless it is after all that a `Timestamp` can be.
 pub(super) fn at(micros: i64) -> Option<Timestamp> {
-    u64::try_from(micros).ok().map(Timestamp::from_unix_microseconds)
+    let micros = u64::try_from(micros).ok()?;
+    Some(Timestamp::from_unix_microseconds(micros))
+        .filter(|time| time.as_unix_microseconds() == micros)
 }
 
 fn time(micros: i64) -> Option<String> {
