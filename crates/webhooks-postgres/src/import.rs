@@ -33,7 +33,7 @@ const SETTINGS: [&str; 4] = ["import", "migrations", "partitions", "settings"];
 /// The time after which a worker that has not reported counts as dead.
 const WORKER_EXPIRY: &str = "interval '1 minute'";
 
-/// The reason why an import failed. What it has committed stays, and it can go on.
+/// The reason why an import failed. The transactions that it has committed stay, and it can go on.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ImportError {

@@ -120,7 +120,18 @@ impl Migration {
         let state = self.options.import_state(&identity).await;
         let state = state.map_err(|error| self.refused(error))?;
         if is_dry || state == ImportState::Finished {
-            return self.tell(&checks, &others, &state);
+            self.tell(&checks, &others, &state)?;
+            let database = &self.database;
+            self.output.note(match state {
+                ImportState::New => format!("{database} is empty, and can take all of it"),
+                ImportState::Begun { .. } => {
+                    format!("{database} has a part of it, and can go on; nothing was written")
+                }
+                ImportState::Finished => {
+                    format!("{database} has got all of it before; nothing was written")
+                }
+            });
+            return Ok(());
         }
         let last = source.last_numbers().map_err(|error| self.unreadable(error))?;
         let tables = webhooks_admin::PostgresRecordStore::SCHEMA;
@@ -132,7 +143,13 @@ impl Migration {
         self.copy(source, &mut import).await?;
         self.compare(&mut import, &checks).await?;
         import.finish().await.map_err(|error| self.refused(error))?;
-        self.tell(&checks, &others, &ImportState::Finished)
+        self.tell(&checks, &others, &ImportState::Finished)?;
+        self.output.note(format!(
+            "{} has everything of {}: the counts and sums of all tables are the same",
+            self.database, self.from
+        ));
+        self.output.hint("next: webhooks serve --database URL");
+        Ok(())
     }
 
     /// Reads something from the file, in a thread of its own.
@@ -222,6 +239,7 @@ impl Migration {
         ))
     }
 
+    /// Prints the tables.
     fn tell(
         &self,
         checks: &[Check],
@@ -243,20 +261,7 @@ impl Migration {
                 "from": from, "to": to, "state": state, "tables": tables, "leftBehind": others,
             }))?);
         }
-        self.output.rows(&TABLES, &tables)?;
-        let database = &self.database;
-        match state {
-            "finished" => {
-                self.output.note(format!(
-                    "{database} has everything of {}: the counts and sums of all tables are the same",
-                    self.from
-                ));
-                self.output.hint("next: webhooks serve --database URL");
-            }
-            "begun" => self.output.note(format!("{database} has a part of it, and can go on")),
-            _ => self.output.note(format!("{database} is empty, and can take all of it")),
-        }
-        Ok(())
+        Ok(self.output.rows(&TABLES, &tables)?)
     }
 
     /// Adds to a failure how to go on.

@@ -48,7 +48,7 @@ pub(crate) struct Batch {
     pub(crate) is_last: bool,
 }
 
-/// Reads the next rows, at most `limit` of them unless one event has so many attempts.
+/// Reads the next rows, at most `limit` of them unless a delivery has more attempts.
 pub(super) fn read(
     connection: &Connection,
     position: &Position,

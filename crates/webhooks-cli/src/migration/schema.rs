@@ -89,7 +89,7 @@ pub(super) fn check_source(
 ) -> rusqlite::Result<Result<Vec<String>, String>> {
     let (found, known) = (of_source(connection)?, known_of_source());
     let ours: Columns =
-        found.iter().filter(|(table, _)| known.contains_key(*table)).map(clone).collect();
+        found.iter().filter(|(table, _)| known.contains_key(*table)).map(owned).collect();
     let others = found.into_keys().filter(|table| !known.contains_key(table)).collect();
     // A store that was embedded has no records.
     let mut expected = known;
@@ -97,7 +97,7 @@ pub(super) fn check_source(
     Ok(difference(&ours, &expected).map_or(Ok(others), Err))
 }
 
-fn clone<'c>((table, columns): (&'c String, &'c BTreeSet<String>)) -> (String, BTreeSet<String>) {
+fn owned<'c>((table, columns): (&'c String, &'c BTreeSet<String>)) -> (String, BTreeSet<String>) {
     (table.clone(), columns.clone())
 }
 

@@ -72,8 +72,7 @@ fn words<'w>(to: &'w str, more: &[&'w str]) -> Vec<&'w str> {
 
 /// Starts a migration that can be ended. Each transaction copies one row.
 fn start(place: &Place, from: &str, to: &str) -> Child {
-    let mut command =
-        place.command(&["migrate-store", "--from", from, "--to", to, "--batch", "1"]);
+    let mut command = place.command(&["migrate-store", "--from", from, "--to", to, "--batch", "1"]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
