@@ -205,6 +205,9 @@ pub async fn hold(url: &str, statements: &str) -> PgConnection {
 }
 
 /// Returns the first column of the rows of a statement, which is a text.
+///
+/// # Errors
+/// The error of the server, such as that there is no such table.
 pub async fn texts(url: &str, statement: &str) -> Result<Vec<String>, sqlx::Error> {
     let mut connection = connect(url).await;
     let rows = sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).fetch_all(&mut connection).await;
