@@ -196,6 +196,25 @@ pub async fn connect(url: &str) -> PgConnection {
     PgConnection::connect(url).await.expect("the server runs")
 }
 
+/// Runs statements, and returns the connection: what they lock stays locked until it is dropped.
+pub async fn hold(url: &str, statements: &str) -> PgConnection {
+    let mut connection = connect(url).await;
+    let run = sqlx::raw_sql(sqlx::AssertSqlSafe(statements)).execute(&mut connection).await;
+    run.expect("the statements are right");
+    connection
+}
+
+/// Returns the first column of the rows of a statement, which is a text.
+///
+/// # Errors
+/// The error of the server, such as that there is no such table.
+pub async fn texts(url: &str, statement: &str) -> Result<Vec<String>, sqlx::Error> {
+    let mut connection = connect(url).await;
+    let rows = sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).fetch_all(&mut connection).await;
+    connection.close().await.expect("closed");
+    rows
+}
+
 fn is_root() -> bool {
     output(Command::new("id").arg("-u")).trim() == "0"
 }

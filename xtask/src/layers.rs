@@ -72,6 +72,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
             "webhooks-receive",
             "webhooks-admin",
             "webhooks-server",
+            "webhooks-tests", // a PostgreSQL, in tests
         ],
     ),
     (

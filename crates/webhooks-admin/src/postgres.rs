@@ -60,6 +60,9 @@ pub struct PostgresRecordStore {
 }
 
 impl PostgresRecordStore {
+    /// The script that makes the table of the records unless it is there, in the schema of a store.
+    pub const SCHEMA: &str = SCHEMA;
+
     /// Uses the database of a store, and makes the table if it does not exist.
     ///
     /// # Errors

@@ -4,7 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     application, backup, bench, completions, config, delivery, demo, doctor, endpoint, event,
-    event_type, export, import, key, listen, publish, restore, serve, sign, trigger, verify,
+    event_type, export, import, key, listen, migrate_store, publish, restore, serve, sign, trigger,
+    verify,
 };
 use crate::context::Context;
 use crate::failure::{EXIT_CODES, Failure};
@@ -48,6 +49,7 @@ pub(crate) enum Command {
     Import(import::ImportArgs),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
+    MigrateStore(migrate_store::MigrateStoreArgs),
     Listen(Box<listen::ListenArgs>),
     Sign(sign::SignArgs),
     Verify(verify::VerifyArgs),
@@ -75,6 +77,7 @@ impl Command {
             Self::Import(args) => import::run(args, context).await,
             Self::Backup(args) => backup::run(args, context).await,
             Self::Restore(args) => restore::run(args, context).await,
+            Self::MigrateStore(args) => Box::pin(migrate_store::run(args, context)).await,
             Self::Listen(args) => listen::run(*args, context).await,
             Self::Sign(args) => sign::run(&args, context),
             Self::Verify(args) => verify::run(&args, context),

@@ -24,6 +24,7 @@ pub(crate) mod import;
 mod job;
 pub(crate) mod key;
 pub(crate) mod listen;
+pub(crate) mod migrate_store;
 mod poller_attempts;
 pub(crate) mod publish;
 pub(crate) mod restore;

@@ -31,6 +31,7 @@ mod signed_request;
 
 mod client;
 mod log_options;
+mod migration;
 mod store;
 mod tls_options;
 

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use url::Url;
 use webhooks_admin::{Admin, PostgresRecordStore, SqliteRecordStore};
 use webhooks_dispatch::BoxedStore;
-use webhooks_postgres::{PostgresOptions, PostgresStore};
+use webhooks_postgres::{OpenError, PostgresOptions, PostgresStore};
 use webhooks_registry::seal::SealingKey;
 use webhooks_sqlite::{SqliteOptions, SqliteStore};
 
 use crate::failure::{Exit, Failure};
+use crate::output::Output;
 use crate::secret;
 
 /// A database, as it was named. It is shown without a password.
@@ -82,6 +83,32 @@ impl Database {
         Ok(Self { place, keys })
     }
 
+    /// Reads the URL of a server, or `@FILE` with one.
+    pub(crate) fn server(option: &str, text: &str) -> Result<Self, Failure> {
+        let is_in_file = text.starts_with('@');
+        let text = if is_in_file { secret::read(option, text)? } else { text.to_owned() };
+        let url = Url::parse(&text).ok();
+        let url = url.filter(|url| ["postgres", "postgresql"].contains(&url.scheme()));
+        let url =
+            url.ok_or_else(|| Failure::usage(format!("{option} is not a postgres:// URL")))?;
+        if url.password().is_some() && !is_in_file {
+            Output::warn(format!(
+                "other users of this machine can see a password on the command line: use {option} @FILE"
+            ));
+        }
+        Ok(Self { place: Place::Postgres(url), keys: Vec::new() })
+    }
+
+    /// Returns the options of its server.
+    pub(crate) fn postgres(&self) -> Result<PostgresOptions, Failure> {
+        match &self.place {
+            Place::Postgres(url) => {
+                PostgresOptions::new(url.as_str()).map_err(|error| self.failed(error))
+            }
+            Place::File(_) => Err(Failure::usage(format!("{self} is not a postgres:// URL"))),
+        }
+    }
+
     pub(crate) async fn open(&self) -> Result<Opened, Failure> {
         match &self.place {
             Place::File(path) => {
@@ -104,7 +131,7 @@ impl Database {
                 let options =
                     PostgresOptions::new(url.as_str()).map_err(|error| self.failed(error))?;
                 let store = options.sealing_keys(self.keys.clone()).open().await;
-                let store = store.map_err(|error| self.failed(error))?;
+                let store = store.map_err(|error| self.not_opened(error))?;
                 let records =
                     PostgresRecordStore::new(&store).await.map_err(|error| self.failed(error))?;
                 let closing = Closing::Postgres(store.clone());
@@ -136,6 +163,16 @@ impl Database {
         let Place::Postgres(url) = &self.place else { return Ok(None) };
         let options = PostgresOptions::new(url.as_str()).map_err(|error| self.failed(error))?;
         options.server_version().await.map(Some).map_err(|error| self.failed(error))
+    }
+
+    fn not_opened(&self, error: OpenError) -> Failure {
+        let is_unfinished = matches!(error, OpenError::Unfinished);
+        let failure = self.failed(error);
+        if is_unfinished {
+            failure.hint("finish the migration: run the same `webhooks migrate-store` again")
+        } else {
+            failure
+        }
     }
 
     fn failed(&self, error: impl std::error::Error + Send + Sync + 'static) -> Failure {

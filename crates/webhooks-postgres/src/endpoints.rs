@@ -310,16 +310,16 @@ async fn enter(
     if state.is_open() { Ok(()) } else { close(connection, number, now).await }
 }
 
-fn max_claim_column(endpoint: &Endpoint) -> Option<i32> {
+pub(crate) fn max_claim_column(endpoint: &Endpoint) -> Option<i32> {
     endpoint.rate_limit.map(|limit| row::int4(limit.most_within(RATE_SPAN)))
 }
 
-fn max_workers_column(endpoint: &Endpoint) -> i32 {
+pub(crate) fn max_workers_column(endpoint: &Endpoint) -> i32 {
     i32::try_from(max_workers(endpoint).get()).unwrap_or(i32::MAX)
 }
 
 /// Returns the patterns of event types that an endpoint gets.
-fn patterns(endpoint: &Endpoint) -> Vec<&str> {
+pub(crate) fn patterns(endpoint: &Endpoint) -> Vec<&str> {
     match endpoint.subscriptions.as_slice() {
         [] => vec!["*"],
         some => some.iter().map(webhooks_registry::Subscription::as_str).collect(),

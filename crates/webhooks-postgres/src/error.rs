@@ -39,6 +39,11 @@ pub enum OpenError {
         /// The error of TLS.
         source: sqlx::Error,
     },
+    /// An import was cut off, and the store does not have everything yet.
+    #[error(
+        "an import into the store is not finished; make it again from the same source, and it goes on"
+    )]
+    Unfinished,
     /// No server answers at the address.
     #[error("cannot reach the database at {address:?}")]
     Unreachable {
@@ -84,6 +89,11 @@ pub(crate) fn is_cancelled(error: &sqlx::Error) -> bool {
 /// Returns whether a statement waited for a lock in vain.
 pub(crate) fn is_lock_timeout(error: &sqlx::Error) -> bool {
     has_code(error, "55P03")
+}
+
+/// Returns whether a table does not exist.
+pub(crate) fn is_missing_table(error: &sqlx::Error) -> bool {
+    has_code(error, "42P01")
 }
 
 pub(crate) fn has_code(error: &sqlx::Error, code: &str) -> bool {

@@ -58,6 +58,8 @@ mod try_now;
 mod migrate;
 mod tasks;
 
+mod import;
+
 mod store;
 
 mod open;
@@ -67,6 +69,7 @@ mod outbox;
 
 // The public interface is:
 pub use error::{OpenError, UnreadableEndpoint};
+pub use import::{EndpointColumns, Import, ImportError, ImportState, LastNumbers};
 pub use options::PostgresOptions;
 pub use outbox::{PublishInError, publish_in};
 pub use store::PostgresStore;

@@ -21,7 +21,7 @@ const KNOWN: i32 = MIGRATIONS.len() as i32;
 
 /// The lock of a migration: of programs that start at the same time, one migrates and the others
 /// wait.
-const LOCK: &str = "SELECT pg_advisory_xact_lock(7305000, 1)";
+pub(crate) const LOCK: &str = "SELECT pg_advisory_xact_lock(7305000, 1)";
 
 /// Not `CREATE SCHEMA IF NOT EXISTS`: that needs the right to create schemas even if the schema
 /// exists.
@@ -70,4 +70,11 @@ async fn version(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
         .fetch_one(connection)
         .await?;
     Ok(latest.unwrap_or(0))
+}
+
+/// Refuses a database that cannot hold every text.
+pub(crate) async fn check_encoding(connection: &mut PgConnection) -> Result<(), OpenError> {
+    let found = sqlx::query_scalar("SHOW server_encoding").persistent(false);
+    let found: String = found.fetch_one(connection).await?;
+    if found == "UTF8" { Ok(()) } else { Err(OpenError::Encoding { found }) }
 }

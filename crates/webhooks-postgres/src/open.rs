@@ -8,7 +8,8 @@ use webhooks_registry::seal::SealingKeys;
 
 use crate::endpoint_row;
 use crate::error::{OpenError, UnreadableEndpoint};
-use crate::migrate;
+use crate::import::check_finished;
+use crate::migrate::{self, check_encoding};
 use crate::options::PostgresOptions;
 use crate::row;
 use crate::state::PostgresInner;
@@ -47,6 +48,7 @@ impl PostgresOptions {
         sqlx::raw_sql(NO_TIMEOUT).execute(&mut *transaction).await?;
         check_encoding(&mut transaction).await?;
         migrate::run(&mut transaction).await?;
+        check_finished(&mut transaction).await?;
         self.store_settings(&mut transaction).await?;
         let ahead = sqlx::query("SELECT webhooks.ensure_ahead()").persistent(false);
         ahead.execute(&mut *transaction).await?;
@@ -89,13 +91,6 @@ impl PostgresOptions {
         let inner = PostgresInner::new(database, self.keys, self.heartbeat);
         PostgresStore::start(inner, listen_pool, unreadable)
     }
-}
-
-/// Refuses a database that cannot hold every text.
-async fn check_encoding(connection: &mut PgConnection) -> Result<(), OpenError> {
-    let found = sqlx::query_scalar("SHOW server_encoding").persistent(false);
-    let found: String = found.fetch_one(connection).await?;
-    if found == "UTF8" { Ok(()) } else { Err(OpenError::Encoding { found }) }
 }
 
 /// Encrypts the secrets that the first key has not encrypted yet; returns the endpoints that cannot

@@ -162,7 +162,7 @@ pub fn restore(from: &Path, path: &Path, existing: Existing) -> Result<u64, Back
 }
 
 /// Opens the file of a store to read it.
-fn open(path: &Path) -> Result<Connection, BackupError> {
+pub(crate) fn open(path: &Path) -> Result<Connection, BackupError> {
     const COUNT: &str = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?";
     let failed = |source: rusqlite::Error| {
         let path = path.to_owned();
@@ -232,8 +232,8 @@ fn refuse_logs(path: &Path) -> Result<(), BackupError> {
     logs.find(|log| log.exists()).map_or(Ok(()), |path| Err(BackupError::Exists { path }))
 }
 
-/// Locks the place of a copy: no store opens it meanwhile.
-fn lock(path: &Path) -> Result<File, BackupError> {
+/// Locks a file: no store opens it meanwhile.
+pub(crate) fn lock(path: &Path) -> Result<File, BackupError> {
     file::lock(path).map_err(|error| match error {
         OpenError::Lock { path, source } => BackupError::Write { path, source },
         _ => BackupError::InUse { path: path.to_owned() },

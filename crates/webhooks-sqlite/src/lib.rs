@@ -88,6 +88,8 @@ mod inspect;
 // Copies of the file.
 mod backup;
 
+mod snapshot;
+
 #[cfg(feature = "sabotage")]
 mod manual;
 
@@ -99,5 +101,6 @@ pub use inspect::{Inspection, inspect};
 pub use manual::ManualWriter;
 pub use options::SqliteOptions;
 pub use rusqlite;
+pub use snapshot::Snapshot;
 pub use store::SqliteStore;
 pub use transaction::Transaction;

@@ -15,6 +15,7 @@ mod inspecting;
 mod listener;
 mod listening;
 mod machines;
+mod migrating;
 mod program;
 mod receiver;
 mod reporting;

@@ -143,6 +143,25 @@ impl Served {
         Self { child, url: text("url").unwrap_or_default(), key: text("key") }
     }
 
+    /// Calls the API with a key: a request that no command makes.
+    pub(crate) fn ask(&self, key: &str, method: &str, path: &str, body: &Value) -> Value {
+        use std::io::Read as _;
+
+        let address = self.url.strip_prefix("http://").unwrap();
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        let body = body.to_string();
+        let text = format!(
+            "{method} /api/v1{path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {key}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(text.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 2"), "{method} {path}: {answer}");
+        if body.is_empty() { Value::Null } else { serde_json::from_str(body).unwrap() }
+    }
+
     /// Sends the signal by which service managers and Ctrl-C end a program.
     #[cfg(unix)]
     pub(crate) fn signal(&self, name: &str) {

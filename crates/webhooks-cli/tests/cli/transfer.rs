@@ -19,23 +19,9 @@ impl Service {
         Self { place, served }
     }
 
-    /// Calls the API by curl-like means: a request that no command makes.
+    /// Calls the API.
     fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
-        use std::io::{Read as _, Write as _};
-
-        let address = self.served.url.strip_prefix("http://").unwrap();
-        let mut stream = std::net::TcpStream::connect(address).unwrap();
-        let (body, key) = (body.to_string(), self.served.key.as_deref().unwrap());
-        let text = format!(
-            "{method} /api/v1{path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {key}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        stream.write_all(text.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(head.starts_with("HTTP/1.1 2"), "{method} {path}: {answer}");
-        if body.is_empty() { Value::Null } else { serde_json::from_str(body).unwrap() }
+        self.served.ask(self.served.key.as_deref().unwrap(), method, path, body)
     }
 
     /// Fills the service with one of everything that an export has.
