@@ -59,6 +59,11 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Returns whether the command itself ends at a signal, because it has something to end.
+    pub(crate) fn ends_at_signals(&self) -> bool {
+        matches!(self, Self::Bench(_) | Self::Demo(_) | Self::Listen(_) | Self::Serve(_))
+    }
+
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
             Self::Demo(args) => demo::run(args, context).await,

@@ -9,7 +9,6 @@ mod moment;
 mod private_file;
 mod scheme_option;
 
-mod signals;
 mod visible;
 
 mod table;
@@ -17,6 +16,8 @@ mod table;
 mod global;
 
 mod output;
+
+mod signals;
 
 mod secret;
 mod text_source;
@@ -56,6 +57,7 @@ use crate::config::{Config, Selection};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
+use crate::signals::Signals;
 
 fn main() -> ExitCode {
     // reqwest asks for the one that the process has.
@@ -83,9 +85,12 @@ fn run() -> Result<(), Failure> {
     let matches = match command.clone().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => {
-            // Nobody reads it if this fails; the code is the same.
-            let _unread = error.print();
-            return if error.exit_code() == 0 { Ok(()) } else { Err(Failure::told(Exit::Usage)) };
+            let printed = error.print();
+            return if error.exit_code() == 0 {
+                printed.map_err(Failure::from)
+            } else {
+                Err(Failure::told(Exit::Usage))
+            };
         }
     };
     let cli = Cli::from_arg_matches(&matches).map_err(|error| Failure::usage(error.to_string()))?;
@@ -93,5 +98,11 @@ fn run() -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime
         .map_err(|error| Failure::new(Exit::Failed, "cannot start threads").because(error))?;
-    runtime.block_on(cli.command.run(&context))
+    runtime.block_on(async {
+        if !cli.command.ends_at_signals() {
+            let (signals, output) = (Signals::new()?, context.output);
+            tokio::spawn(context.interruption.clone().end(signals, output));
+        }
+        cli.command.run(&context).await
+    })
 }

@@ -1,7 +1,6 @@
 //! A request that came, as it is printed and stored.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -151,8 +150,8 @@ impl Seen {
         text.extend(b"\r\n");
         text.extend(&self.body);
         // Some schemes have the secret in a header.
-        let written = private_file::create(&path).and_then(|mut file| file.write_all(&text));
-        written.map_err(|error| Failure::file("write", path.display(), error))
+        private_file::write_new(&path, &text)
+            .map_err(|error| Failure::file("write", path.display(), error))
     }
 }
 
