@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 
-/// What a signal means for the command that runs.
+/// The meaning of a signal for the command that runs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Interruption(Arc<Mutex<Left>>);
 

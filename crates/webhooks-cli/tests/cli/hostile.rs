@@ -1,6 +1,6 @@
 //! A server that is hostile, or another program: what it answers does no harm, and is no success.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
 use serde_json::json;
@@ -93,6 +93,8 @@ fn a_server_that_is_silent_or_never_ends_is_left() {
     let url = format!("http://{}", endless.local_addr().unwrap());
     std::thread::spawn(move || {
         let (mut stream, _peer) = endless.accept().unwrap();
+        // An answer before the request is no answer.
+        let _request = stream.read(&mut [0; 4_096]).unwrap();
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
         let part = vec![b' '; 1024 * 1024];
         while stream.write_all(&part).is_ok() {}
