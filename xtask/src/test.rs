@@ -6,13 +6,15 @@ use crate::shell::{Failure, is_installed, root, run};
 use crate::{readme, sim};
 
 /// The programs that tests start or compare with, and the Debian package of each.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("openssl version", "openssl"),
     ("python3 --version", "python3"),
     ("python3 -m pip --version", "python3-pip"),
     ("node --version", "nodejs"),
     ("npm --version", "npm"),
     ("pgbouncer --version", "pgbouncer"),
+    ("script --version", "bsdutils"),
+    ("tmux -V", "tmux"),
 ];
 
 /// The folder where Debian puts PostgreSQL, whose server is on no path, and its package.

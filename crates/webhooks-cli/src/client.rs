@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
@@ -24,6 +24,12 @@ const PAGE: usize = 250;
 
 /// The most tries of a read that a server puts off because it has too many requests, before the last one.
 const TRIES: usize = 5;
+
+/// The most bytes of an id or a name: more than any of a service has.
+const MAX_PART: usize = 4_096;
+
+/// The most bytes of an answer: more than a page of the largest events has.
+const MAX_ANSWER: usize = 256 * 1024 * 1024;
 
 /// The most characters of an error's text that are shown.
 const SHOWN: usize = 2_000;
@@ -90,11 +96,11 @@ impl Client {
         query: &[(&str, String)],
     ) -> Result<Value, Failure> {
         for _try in 0..TRIES {
-            let response = self.answer(self.request(Method::GET, path).query(query)).await?;
+            let response = self.answer(self.request(Method::GET, path)?.query(query)).await?;
             let Some(pause) = pause(&response) else { return self.read(response).await };
             SystemClock.sleep(pause).await;
         }
-        self.send(self.request(Method::GET, path).query(query)).await
+        self.send(self.request(Method::GET, path)?.query(query)).await
     }
 
     /// Reads the answer as a type of its own, for payloads that must stay as they are written.
@@ -103,7 +109,7 @@ impl Client {
         path: &[&str],
         query: &[(&str, String)],
     ) -> Result<T, Failure> {
-        let response = self.answer(self.request(Method::GET, path).query(query)).await?;
+        let response = self.answer(self.request(Method::GET, path)?.query(query)).await?;
         self.parsed(&self.body(response).await?)
     }
 
@@ -112,7 +118,7 @@ impl Client {
         path: &[&str],
         body: &impl Serialize,
     ) -> Result<Value, Failure> {
-        self.send(self.request(Method::POST, path).json(body)).await
+        self.send(self.request(Method::POST, path)?.json(body)).await
     }
 
     pub(crate) async fn patch(
@@ -120,15 +126,15 @@ impl Client {
         path: &[&str],
         body: &impl Serialize,
     ) -> Result<Value, Failure> {
-        self.send(self.request(Method::PATCH, path).json(body)).await
+        self.send(self.request(Method::PATCH, path)?.json(body)).await
     }
 
     pub(crate) async fn put(&self, path: &[&str], body: &impl Serialize) -> Result<Value, Failure> {
-        self.send(self.request(Method::PUT, path).json(body)).await
+        self.send(self.request(Method::PUT, path)?.json(body)).await
     }
 
     pub(crate) async fn delete(&self, path: &[&str]) -> Result<Value, Failure> {
-        self.send(self.request(Method::DELETE, path)).await
+        self.send(self.request(Method::DELETE, path)?).await
     }
 
     /// Returns a thing if it exists.
@@ -193,13 +199,21 @@ impl Client {
         let response = self.answer(self.http.get(self.url(path))).await?;
         let (status, headers) = (response.status(), response.headers());
         let date = headers.get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
-        let text = response.text().await.map_err(|error| self.unreachable(error))?;
+        let text = String::from_utf8_lossy(&self.whole(response).await?).into_owned();
         Ok(Answer { status, date, text })
     }
 
-    /// Returns a request for a path under `/api/v1`, whose parts are encoded.
-    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
-        self.http.request(method, self.url(&[&["api", "v1"], path].concat()))
+    /// Returns a request for a path under `/api/v1`, whose parts are encoded. A part that is empty or dots is
+    /// refused: the path would name another thing.
+    fn request(&self, method: Method, path: &[&str]) -> Result<RequestBuilder, Failure> {
+        if let Some(part) = path.iter().find(|part| matches!(**part, "" | "." | "..")) {
+            return Err(Failure::usage(format!("\"{part}\" is no id and no name")));
+        }
+        if let Some(part) = path.iter().find(|part| part.len() > MAX_PART) {
+            let text = format!("an id or a name of {} bytes is too long", part.len());
+            return Err(Failure::usage(text));
+        }
+        Ok(self.http.request(method, self.url(&[&["api", "v1"], path].concat())))
     }
 
     fn url(&self, path: &[&str]) -> Url {
@@ -227,9 +241,24 @@ impl Client {
     async fn body(&self, response: Response) -> Result<Bytes, Failure> {
         let status = response.status();
         if !status.is_success() {
-            return Err(refused(status, &response.text().await.unwrap_or_default()));
+            // The status says enough if the text is cut off.
+            let body = self.whole(response).await.unwrap_or_default();
+            return Err(refused(status, &body));
         }
-        response.bytes().await.map_err(|error| self.unreachable(error))
+        self.whole(response).await
+    }
+
+    /// Reads an answer to its end, unless it is larger than any of a service.
+    async fn whole(&self, mut response: Response) -> Result<Bytes, Failure> {
+        let mut body = BytesMut::new();
+        while let Some(part) = response.chunk().await.map_err(|error| self.unreachable(error))? {
+            if body.len() + part.len() > MAX_ANSWER {
+                let text = format!("{} answers with more than {MAX_ANSWER} bytes", self.base);
+                return Err(not_a_service(text));
+            }
+            body.extend_from_slice(&part);
+        }
+        Ok(body.freeze())
     }
 
     fn parsed<T: DeserializeOwned>(&self, body: &[u8]) -> Result<T, Failure> {
@@ -267,7 +296,7 @@ pub(crate) struct Answer {
 impl Answer {
     /// Returns the failure that it tells, if its status is none of success.
     pub(crate) fn refused(&self) -> Failure {
-        refused(self.status, &self.text)
+        refused(self.status, self.text.as_bytes())
     }
 }
 
@@ -335,13 +364,14 @@ impl Pages {
 }
 
 /// Returns the failure that the server's answer tells.
-fn refused(status: StatusCode, text: &str) -> Failure {
-    let body: Value = serde_json::from_str(text).unwrap_or_default();
+fn refused(status: StatusCode, text: &[u8]) -> Failure {
+    let body: Value = serde_json::from_slice(text).unwrap_or_default();
     let detail = match &body["detail"] {
         Value::String(detail) => detail.clone(),
         Value::Array(details) => details.iter().map(invalid_field).collect::<Vec<_>>().join("; "),
-        _ => text.chars().take(SHOWN).collect(),
+        _ => String::from_utf8_lossy(text).into_owned(),
     };
+    let detail: String = detail.chars().take(SHOWN).collect();
     let exit = match status.as_u16() {
         401 | 403 => Exit::NotAllowed,
         404 => Exit::NotFound,

@@ -8,6 +8,7 @@ use crate::failure::{Exit, Failure};
 use crate::global::Global;
 use crate::output::Output;
 use crate::secret;
+use crate::signals::Interruption;
 
 /// The surroundings of a command.
 #[derive(Debug)]
@@ -15,6 +16,7 @@ pub(crate) struct Context {
     pub(crate) global: Global,
     pub(crate) config: Config,
     pub(crate) output: Output,
+    pub(crate) interruption: Interruption,
     plain: Command,
     /// With the values of the files.
     command: Command,
@@ -29,8 +31,8 @@ impl Context {
         matches: ArgMatches,
     ) -> Self {
         let output = Output::new(&global);
-        let (plain, command) = commands;
-        Self { global, config, output, plain, command, matches }
+        let ((plain, command), interruption) = (commands, Interruption::default());
+        Self { global, config, output, interruption, plain, command, matches }
     }
 
     /// Borrows the command line with the values of the files as defaults.

@@ -10,7 +10,6 @@ mod private_file;
 mod scheme_option;
 mod shell;
 
-mod signals;
 mod visible;
 
 mod table;
@@ -21,6 +20,7 @@ mod output;
 
 mod loopback;
 mod query;
+mod signals;
 
 mod secret;
 mod text_source;
@@ -62,6 +62,7 @@ use crate::config::{Config, Selection, with_variable};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
+use crate::signals::Signals;
 
 fn main() -> ExitCode {
     // reqwest asks for the one that the process has.
@@ -103,9 +104,12 @@ fn run() -> Result<(), Failure> {
                 let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
                 return Err(Failure::usage(text));
             }
-            // Nobody reads it if this fails; the code is the same.
-            let _unread = error.print();
-            return if error.exit_code() == 0 { Ok(()) } else { Err(Failure::told(Exit::Usage)) };
+            let printed = error.print();
+            return if error.exit_code() == 0 {
+                printed.map_err(Failure::from)
+            } else {
+                Err(Failure::told(Exit::Usage))
+            };
         }
     };
     let cli = Cli::from_arg_matches(&matches).map_err(|error| Failure::usage(error.to_string()))?;
@@ -113,5 +117,9 @@ fn run() -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime
         .map_err(|error| Failure::new(Exit::Failed, "cannot start threads").because(error))?;
-    runtime.block_on(cli.command.run(&context))
+    runtime.block_on(async {
+        let (signals, output) = (Signals::new()?, context.output);
+        tokio::spawn(context.interruption.clone().end(signals, output));
+        cli.command.run(&context).await
+    })
 }

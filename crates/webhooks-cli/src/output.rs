@@ -1,5 +1,6 @@
 //! The output of a command: data on standard output, all else on standard error.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use anstream::{ColorChoice, stderr, stdout};
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use crate::failure::{Failure, not_a_service};
 use crate::global::{Color, Global};
 use crate::table::{Column, Table};
+use crate::visible::{visible_json, visible_lines};
 
 /// The style of headings.
 const HEADING: Style = Style::new().bold();
@@ -30,8 +32,12 @@ enum Form {
 pub(crate) struct Output {
     form: Form,
     is_quiet: bool,
+    /// Whether a terminal gets the data.
+    is_terminal: bool,
     /// Whether people read the messages: then hints and progress are shown.
     pub(crate) is_watched: bool,
+    /// Whether the terminal can take a line away.
+    redraws: bool,
 }
 
 impl Output {
@@ -42,7 +48,8 @@ impl Output {
             Color::Never => ColorChoice::Never.write_global(),
             Color::Auto => {}
         }
-        let form = match (global.json, io::stdout().is_terminal()) {
+        let is_terminal = io::stdout().is_terminal();
+        let form = match (global.json, is_terminal) {
             (true, _) => Form::Json,
             (false, true) => Form::Table,
             (false, false) => Form::Tabs,
@@ -50,7 +57,9 @@ impl Output {
         Self {
             form,
             is_quiet: global.quiet,
+            is_terminal,
             is_watched: io::stderr().is_terminal() && !global.quiet,
+            redraws: std::env::var_os("TERM").is_none_or(|name| name != "dumb"),
         }
     }
 
@@ -59,15 +68,25 @@ impl Output {
     }
 
     /// Prints a line of data.
-    #[expect(clippy::unused_self, reason = "all data is printed in one way")]
     pub(crate) fn line(self, text: impl AsRef<str>) -> io::Result<()> {
-        writeln!(stdout(), "{}", text.as_ref())
+        self.headed_line(Style::new(), "", text)
+    }
+
+    /// Prints a line of data with a styled text before it.
+    pub(crate) fn headed_line(
+        self,
+        style: Style,
+        head: &str,
+        text: impl AsRef<str>,
+    ) -> io::Result<()> {
+        let text = self.for_reader(text.as_ref());
+        writeln!(stdout(), "{style}{head}{style:#}{text}")
     }
 
     /// Prints a text as it is, with a line break after it for people alone.
     pub(crate) fn text(self, text: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes())?;
+        out.write_all(self.for_reader(text).as_bytes())?;
         if self.form == Form::Table { writeln!(out) } else { out.flush() }
     }
 
@@ -81,7 +100,16 @@ impl Output {
 
     /// Prints one object as a line of JSON.
     pub(crate) fn json(self, value: &impl Serialize) -> io::Result<()> {
-        self.line(serde_json::to_string(value)?)
+        writeln!(stdout(), "{}", visible_json(serde_json::to_string(value)?))
+    }
+
+    /// Returns a text as its reader may have it: programs get it unchanged, and a terminal gets nothing that it obeys.
+    fn for_reader(self, text: &str) -> Cow<'_, str> {
+        match self.form {
+            _ if !self.is_terminal => text.into(),
+            Form::Json => visible_json(text.to_owned()).into(),
+            Form::Table | Form::Tabs => visible_lines(text).into(),
+        }
     }
 
     /// Prints rows: each as an object on its line for `--json`, as an aligned table on a terminal, and with
@@ -130,20 +158,21 @@ impl Output {
     pub(crate) fn note(self, text: impl AsRef<str>) {
         if !self.is_quiet {
             // Nobody reads the messages if this fails.
-            let _unread = writeln!(stderr(), "{}", text.as_ref());
+            let _unread = writeln!(stderr(), "{}", visible_lines(text.as_ref()));
         }
     }
 
     /// Asks a question, whose answer follows on the same line.
     #[expect(clippy::unused_self, reason = "all questions are asked in one way")]
     pub(crate) fn ask(self, question: impl AsRef<str>) {
-        let _unread = write!(stderr(), "{} ", question.as_ref());
+        let _unread = write!(stderr(), "{} ", visible_lines(question.as_ref()));
     }
 
     /// Shows progress in place of the progress before, to people at a terminal.
     pub(crate) fn progress(self, text: impl AsRef<str>) {
-        if self.is_watched {
-            let _unread = write!(stderr(), "\r\x1b[2K{}", text.as_ref());
+        if self.is_watched && self.redraws {
+            // Without anstream, which takes away all sequences where colour is off.
+            let _unread = write!(io::stderr(), "\r\x1b[2K{}", visible_lines(text.as_ref()));
         }
     }
 
@@ -156,14 +185,15 @@ impl Output {
     pub(crate) fn hint(self, text: impl AsRef<str>) {
         if self.is_watched {
             let style = Style::new().dimmed();
-            self.note(format!("{style}{}{style:#}", text.as_ref()));
+            let _unread = writeln!(stderr(), "{style}{}{style:#}", visible_lines(text.as_ref()));
         }
     }
 
     /// Warns, also if only errors are to be printed.
     pub(crate) fn warn(text: impl AsRef<str>) {
         let style = Style::new().bold().fg_color(Some(AnsiColor::Yellow.into()));
-        let _unread = writeln!(stderr(), "{style}warning:{style:#} {}", text.as_ref());
+        let _unread =
+            writeln!(stderr(), "{style}warning:{style:#} {}", visible_lines(text.as_ref()));
     }
 
     /// Prints why the command failed, for programs.
@@ -174,6 +204,6 @@ impl Output {
     /// Prints why the command failed.
     pub(crate) fn error(text: impl AsRef<str>) {
         let style = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
-        let _unread = writeln!(stderr(), "{style}error:{style:#} {}", text.as_ref());
+        let _unread = writeln!(stderr(), "{style}error:{style:#} {}", visible_lines(text.as_ref()));
     }
 }

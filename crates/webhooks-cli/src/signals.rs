@@ -1,6 +1,72 @@
 //! The signals that end a command, and the one that makes it read files anew.
 
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use crate::failure::{Exit, Failure};
+use crate::output::Output;
+
+/// The meaning of a signal for the command that runs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Interruption(Arc<Mutex<Left>>);
+
+/// The things that a command leaves when it is interrupted.
+#[derive(Debug, Default)]
+struct Left {
+    advice: Option<String>,
+    unfinished: Option<PathBuf>,
+    is_of_command: bool,
+}
+
+impl Interruption {
+    /// Says from now on how to go on after a signal.
+    pub(crate) fn advise(&self, advice: impl Into<String>) {
+        self.left().advice = Some(advice.into());
+    }
+
+    /// Removes this file at a signal: nobody needs it any longer.
+    pub(crate) fn remove(&self, unfinished: PathBuf) {
+        self.left().unfinished = Some(unfinished);
+    }
+
+    /// Returns the signals for a command that ends by itself, since it has something to end.
+    pub(crate) fn take(&self) -> Result<Signals, Failure> {
+        let signals = Signals::new()?;
+        self.left().is_of_command = true;
+        Ok(signals)
+    }
+
+    fn left(&self) -> MutexGuard<'_, Left> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the program at the first signal, wherever it is: it may wait for standard input, which nothing wakes.
+    /// Signals that the command has taken are its own.
+    pub(crate) async fn end(self, mut signals: Signals, output: Output) {
+        signals.next().await;
+        let mut left = self.left();
+        if left.is_of_command {
+            return;
+        }
+        output.end_progress();
+        if let Some(path) = left.unfinished.take() {
+            // It may have got its name.
+            let _gone = std::fs::remove_file(path);
+        }
+        let failure = Failure::new(Exit::Interrupted, "interrupted");
+        let failure = match left.advice.take() {
+            Some(advice) => failure.hint(advice),
+            None => failure,
+        };
+        if output.is_json() {
+            Output::error_object(&failure.json());
+        } else {
+            Output::error(failure.to_string());
+        }
+        #[expect(clippy::exit, reason = "the command may be in the middle of a call that blocks")]
+        std::process::exit(Exit::Interrupted as i32);
+    }
+}
 
 /// Ctrl-C, and the signal by which a service manager ends a program.
 #[derive(Debug)]

@@ -1,5 +1,7 @@
 //! Texts of strangers, as a terminal may show them.
 
+use std::fmt::Write as _;
+
 use url::Url;
 
 /// Returns a text without characters that a terminal obeys or that change what people read: those that control, and
@@ -7,6 +9,33 @@ use url::Url;
 pub(crate) fn visible(text: &str) -> String {
     let shown = |letter: char| if is_hidden(letter) { '\u{fffd}' } else { letter };
     text.chars().map(shown).collect()
+}
+
+/// Returns a text of several lines as [`visible`] does, with its line breaks and tabs.
+pub(crate) fn visible_lines(text: &str) -> String {
+    let shown = |letter: char| match letter {
+        '\n' | '\t' => letter,
+        _ if is_hidden(letter) => '\u{fffd}',
+        _ => letter,
+    };
+    text.chars().map(shown).collect()
+}
+
+/// Returns JSON that means the same and has none of the characters that [`visible`] replaces.
+pub(crate) fn visible_json(json: String) -> String {
+    if !json.contains(is_hidden) {
+        return json;
+    }
+    let mut shown = String::with_capacity(json.len());
+    for letter in json.chars() {
+        // They stand in strings alone, and each of them is one unit of UTF-16.
+        if is_hidden(letter) {
+            let _infallible = write!(shown, "\\u{:04x}", u32::from(letter));
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
 }
 
 fn is_hidden(letter: char) -> bool {
@@ -42,6 +71,19 @@ mod tests {
             visible("a\u{1b}[2J\u{202e}b\u{200b}\u{2028}é"),
             "a\u{fffd}[2J\u{fffd}b\u{fffd}\u{fffd}é"
         );
+    }
+
+    #[test]
+    fn lines_and_tabs_stay() {
+        assert_eq!(visible_lines("a\tb\nc\r\u{9b}d"), "a\tb\nc\u{fffd}\u{fffd}d");
+    }
+
+    #[test]
+    fn json_keeps_its_meaning() {
+        let text = "a\u{9b}2J\u{202e}\u{7f}é\u{1b}";
+        let json = visible_json(serde_json::to_string(text).unwrap());
+        assert!(!json.contains(is_hidden) && json.contains("\\u009b2J"), "{json}");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
     }
 
     #[test]

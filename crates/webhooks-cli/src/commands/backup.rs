@@ -38,6 +38,7 @@ pub(crate) async fn run(args: BackupArgs, context: &Context) -> Result<(), Failu
     let database = database_file(&name, &text)?;
     let (to, existing) = (args.to.clone(), existing(args.force));
     let from = database.clone();
+    advise(context, &to, args.force);
     let copy = move || webhooks_sqlite::backup(&from, &to, existing);
     let bytes = copied(tokio::task::spawn_blocking(copy).await)?;
     let (from, to) = (database.display().to_string(), args.to.display().to_string());
@@ -52,6 +53,22 @@ pub(crate) async fn run(args: BackupArgs, context: &Context) -> Result<(), Failu
 /// Returns what happens to a file in the place of the copy.
 pub(super) fn existing(force: bool) -> Existing {
     if force { Existing::Replace } else { Existing::Keep }
+}
+
+/// Says what a signal leaves of a copy.
+pub(super) fn advise(context: &Context, to: &Path, force: bool) {
+    let mut part = to.as_os_str().to_owned();
+    part.push(".part");
+    if force {
+        // At the end of a copy that replaces a database, it is the only whole one.
+        context.interruption.advise(format!(
+            "run it again; {} is the unfinished copy, which the next one overwrites",
+            part.display()
+        ));
+    } else {
+        context.interruption.remove(part.into());
+        context.interruption.advise("run it again; an unfinished copy is removed");
+    }
 }
 
 /// Returns the file of a database. `name` is that of the setting. Another program copies a database that is none.

@@ -22,7 +22,6 @@ use webhooks_sqlite::SqliteStore;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
-use crate::signals::Signals;
 
 use receiver::Receiver;
 
@@ -74,7 +73,7 @@ struct Round {
 }
 
 pub(crate) async fn run(args: BenchArgs, context: &Context) -> Result<(), Failure> {
-    let mut signals = Signals::new()?;
+    let mut signals = context.interruption.take()?;
     // The folder is removed when the future is dropped.
     tokio::select! {
         measured = measure(&args, context) => measured,

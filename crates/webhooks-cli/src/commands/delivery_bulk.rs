@@ -11,7 +11,6 @@ use super::delivery_repair::{Found, Repair, grouped};
 use crate::client::Client;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
-use crate::signals::Signals;
 use crate::visible::visible;
 
 /// The most refusals that are told with their reasons.
@@ -110,7 +109,7 @@ impl Bulk<'_> {
 
     /// Repairs all, one after the other, until Ctrl-C.
     pub(crate) async fn run(&self, found: &Found, count: usize) -> Result<Ended, Failure> {
-        let (mut ended, mut signals) = (Ended::default(), Signals::new()?);
+        let (mut ended, mut signals) = (Ended::default(), self.context.interruption.take()?);
         let all = found.endpoints.iter();
         let all =
             all.flat_map(|of| of.deliveries.iter().map(move |(event, _)| (&of.endpoint, event)));

@@ -9,7 +9,6 @@ use super::job::PAUSE;
 use crate::body::add;
 use crate::failure::{Exit, Failure};
 use crate::query::{Query, Status};
-use crate::signals::Signals;
 
 /// A job, and what it is to do.
 struct Job {
@@ -36,7 +35,8 @@ pub(crate) async fn run(
     query: &Query,
     found: &Found,
 ) -> Result<Option<Ended>, Failure> {
-    let (mut ended, mut jobs, mut signals) = (Ended::default(), Vec::new(), Signals::new()?);
+    let (mut ended, mut jobs, mut signals) =
+        (Ended::default(), Vec::new(), bulk.context.interruption.take()?);
     let count = found.count();
     let work: Vec<_> = found.endpoints.iter().flat_map(|of| by_status(of, query)).collect();
     // The jobs share what is left of the rate when each has one per second, by what each has to do.

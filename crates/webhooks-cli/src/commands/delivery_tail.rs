@@ -14,7 +14,6 @@ use crate::context::Context;
 use crate::failure::{Exit, Failure, not_a_service};
 use crate::output::Output;
 use crate::query::{OF_ATTEMPTS, Query, Status};
-use crate::signals::Signals;
 use crate::table::Column;
 
 /// The pause between two looks.
@@ -70,7 +69,7 @@ impl TailArgs {
         context: &Context,
         app: &str,
     ) -> Result<(), Failure> {
-        let (mut query, mut signals) = (self.query()?, Signals::new()?);
+        let (mut query, mut signals) = (self.query()?, context.interruption.take()?);
         query.endpoints = ids(client, app, &query).await?;
         let place = query.since.map(|since| ("after", since.to_string()));
         let (seen, newest) = (HashMap::new(), Timestamp::UNIX_EPOCH);

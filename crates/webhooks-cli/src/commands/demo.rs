@@ -15,7 +15,6 @@ use webhooks_dispatch::clock::{Clock as _, SystemClock};
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
-use crate::signals::Signals;
 
 use child::Service;
 use promises::{Promise, Story};
@@ -47,7 +46,7 @@ pub(crate) struct DemoArgs {
 }
 
 pub(crate) async fn run(args: DemoArgs, context: &Context) -> Result<(), Failure> {
-    let mut signals = Signals::new()?;
+    let mut signals = context.interruption.take()?;
     let folder = Folder::new(args.keep)?;
     let mut service = Service::new(&folder.path);
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..10_000));

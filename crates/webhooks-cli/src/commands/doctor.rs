@@ -111,7 +111,7 @@ fn print(context: &Context, checks: &[Check], version: Option<&str>) -> Result<(
             State::Failed => ("FAILED ", Style::new().bold().fg_color(Some(AnsiColor::Red.into()))),
             State::Skipped => ("skipped", Style::new().dimmed()),
         };
-        output.line(format!("{style}{word}{style:#}  {name:longest$}  {found}"))?;
+        output.headed_line(style, word, format!("  {name:longest$}  {found}"))?;
         if let Some(mend) = mend {
             output.line(format!("         {:longest$}  -> {mend}", ""))?;
         }

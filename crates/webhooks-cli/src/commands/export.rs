@@ -29,6 +29,9 @@ pub(crate) async fn run(args: ExportArgs, context: &Context) -> Result<(), Failu
     if args.with_secrets {
         warn_of_readers();
     }
+    context.interruption.advise(
+        "what is printed so far is no whole export, and `webhooks import` refuses it: export again",
+    );
     let form = if output.is_json() { Form::Json } else { Form::Toml };
     let mut walk = Walk::new(&client, output, Dialect::Own, args.with_secrets);
     let (mut app, mut is_started) = (String::new(), false);

@@ -49,6 +49,9 @@ impl Follow {
                 .hint(format!("what became of it: webhooks delivery show {event} --app {app}"));
             return Ok(());
         }
+        context.interruption.advise(format!(
+            "the event is accepted; what becomes of it: webhooks delivery show {event} --app {app}"
+        ));
         let start = SystemClock.monotonic();
         let path = ["app", app, "msg", event, "endpoint"];
         loop {

@@ -54,6 +54,9 @@ pub(crate) async fn run(args: ImportArgs, context: &Context) -> Result<(), Failu
         args.confirm.ask(context, &question)?;
     }
     let client = context.client()?;
+    if !args.dry_run {
+        context.interruption.advise("run it again to go on: nothing is made twice");
+    }
     let choices = Choices { dry_run: args.dry_run, disabled: args.disabled, prune };
     let mut reconcile = Reconcile::new(&client, context.output, choices);
     let applied = source.apply(&mut reconcile, context.output).await;

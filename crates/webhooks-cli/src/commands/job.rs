@@ -35,6 +35,9 @@ pub(crate) async fn follow(
         context.output.hint(format!("its progress: webhooks delivery jobs {id}"));
         return Ok(());
     }
+    context
+        .interruption
+        .advise(format!("the job goes on; its progress: webhooks delivery jobs {id}"));
     if !context.output.is_watched {
         context.output.note(format!("job {id} runs, also if this command is interrupted"));
     }

@@ -158,7 +158,7 @@ impl Misbehaviour {
 }
 
 pub(crate) async fn run(args: ListenArgs, context: &Context) -> Result<(), Failure> {
-    let mut signals = Signals::new()?;
+    let mut signals = context.interruption.take()?;
     let secrets = args.secrets.iter().map(|text| secret::read_given("--secret", text));
     let mut secrets = secrets.collect::<Result<Vec<_>, _>>()?;
     let poller = match &args.app {

@@ -16,7 +16,6 @@ use crate::migration::{
     statement_of_target,
 };
 use crate::output::Output;
-use crate::signals::Signals;
 use crate::store::Database;
 use crate::table::Column;
 
@@ -57,7 +56,7 @@ pub(crate) async fn run(args: MigrateStoreArgs, context: &Context) -> Result<(),
     if args.from.to_string_lossy().contains("://") {
         return Err(Failure::usage("--from is not a file"));
     }
-    let mut signals = Signals::new()?;
+    let mut signals = context.interruption.take()?;
     let database = Database::server("--to", &args.to)?;
     let mut migration = Migration {
         output: context.output,

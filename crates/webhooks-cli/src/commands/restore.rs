@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::backup::{copied, database_file, existing};
+use super::backup::{advise, copied, database_file, existing};
 use crate::context::Context;
 use crate::failure::Failure;
 
@@ -29,6 +29,7 @@ pub(crate) async fn run(args: RestoreArgs, context: &Context) -> Result<(), Fail
     let database = database_file("--database", &args.database)?;
     let (from, to) = (args.from.clone(), database.clone());
     let existing = existing(args.force);
+    advise(context, &to, args.force);
     let copy = move || webhooks_sqlite::restore(&from, &to, existing);
     let bytes = copied(tokio::task::spawn_blocking(copy).await)?;
     let (from, to) = (args.from.display().to_string(), database.display().to_string());

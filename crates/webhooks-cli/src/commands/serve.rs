@@ -52,7 +52,7 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failur
     }
 
     // Before anybody is told that it runs, and may end it.
-    let received = Signals::new()?;
+    let received = context.interruption.take()?;
     let following = follow(certificate)?;
     let took = SystemClock.monotonic().saturating_since(start).as_millis();
     tell_ready(

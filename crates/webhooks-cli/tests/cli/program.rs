@@ -3,9 +3,11 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
+use webhooks_dispatch::clock::{Clock as _, SystemClock};
 
 /// A folder in which the program runs.
 pub(crate) struct Place {
@@ -92,7 +94,7 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    fn new(output: Output) -> Self {
+    pub(crate) fn new(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
     }
@@ -118,6 +120,30 @@ impl Ended {
             assert!(self.err.contains(text), "{text:?} is not in {self:?}");
         }
     }
+
+    /// Checks that it ended in an orderly way: with a code of its own, and without a panic.
+    #[track_caller]
+    pub(crate) fn is_orderly(&self) {
+        assert!(self.code.is_some_and(|code| code < 10), "{self:?}");
+        assert!(!self.err.contains("panicked") && !self.out.contains("panicked"), "{self:?}");
+    }
+
+    /// Checks that nothing that a terminal obeys was printed.
+    #[track_caller]
+    pub(crate) fn is_plain(&self) {
+        for text in [&self.out, &self.err] {
+            assert!(!has_controls(text), "{self:?}");
+        }
+    }
+}
+
+/// Returns whether a text has characters that a terminal obeys, or that change the order of letters.
+pub(crate) fn has_controls(text: &str) -> bool {
+    let hidden = |letter: char| {
+        (letter.is_control() && !matches!(letter, '\n' | '\t'))
+            || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.contains(hidden)
 }
 
 /// A service that runs.
@@ -135,10 +161,8 @@ impl Served {
         }
         let log = std::fs::File::create(place.path("serve.log")).unwrap();
         let mut child = command.args(options).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let ready: Value = serde_json::from_str(&line)
-            .unwrap_or_else(|_| panic!("not ready: {}", read(&place.path("serve.log"))));
+        let ready = first_line(&mut child);
+        assert!(ready.is_object(), "not ready: {}", read(&place.path("serve.log")));
         let text = |name: &str| ready[name].as_str().map(str::to_owned);
         Self { child, url: text("url").unwrap_or_default(), key: text("key") }
     }
@@ -185,8 +209,29 @@ pub(crate) fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
+/// Returns the JSON on the first line that a program prints.
+pub(crate) fn first_line(child: &mut Child) -> Value {
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    serde_json::from_str(&line).unwrap_or_default()
+}
+
 /// Sends a signal to a process: by the shell, since a bare machine has no program `kill`.
 pub(crate) fn signal(child: &Child, name: &str) {
     let line = format!("kill -s {name} {}", child.id());
     assert!(Command::new("sh").args(["-c", &line]).status().unwrap().success());
+}
+
+/// Looks again and again until something is there. It is not late before a minute is over.
+#[track_caller]
+pub(crate) fn wait_for<T>(name: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = SystemClock.monotonic();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        let waited = SystemClock.monotonic().saturating_since(start);
+        assert!(waited < Duration::from_secs(60), "{name} did not come");
+        std::thread::yield_now();
+    }
 }

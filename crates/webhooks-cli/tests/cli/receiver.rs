@@ -29,7 +29,7 @@ pub(crate) fn receiver(status: &'static str) -> String {
 }
 
 /// Returns whether a request has all of its headers, and the body that they announce.
-fn is_whole(seen: &[u8]) -> bool {
+pub(crate) fn is_whole(seen: &[u8]) -> bool {
     let text = String::from_utf8_lossy(seen).to_lowercase();
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
     let announced = head.lines().find_map(|line| line.strip_prefix("content-length: "));

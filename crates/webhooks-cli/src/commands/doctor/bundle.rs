@@ -1,6 +1,6 @@
 //! The bundle: one file for whoever helps, without a secret.
 
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde_json::Value;
@@ -20,10 +20,10 @@ const SHORTEST: usize = 4;
 /// Writes the bundle into a file that did not exist, and that others cannot read.
 pub(super) fn write(path: &Path, bundle: Value, secrets: &[String]) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(&scrubbed(bundle, secrets));
-    let text =
+    let mut text =
         text.map_err(|error| Failure::new(Exit::Failed, "cannot write JSON").because(error))?;
-    let written = private_file::create(path).and_then(|mut file| writeln!(file, "{text}"));
-    written.map_err(|error| {
+    text.push('\n');
+    private_file::write_new(path, text.as_bytes()).map_err(|error| {
         let is_there = error.kind() == ErrorKind::AlreadyExists;
         let failure = Failure::file("write", path.display(), error);
         if is_there { failure.hint("remove it, or name another file") } else { failure }

@@ -1,7 +1,6 @@
 //! A request that came, as it is printed and stored.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -163,8 +162,8 @@ impl Seen {
         let path = folder.join(format!("{stamp}-{number:04}-{id}.http"));
         let text = self.request(<[u8]>::to_vec);
         // Some schemes have the secret in a header.
-        let written = private_file::create(&path).and_then(|mut file| file.write_all(&text));
-        written.map_err(|error| Failure::file("write", path.display(), error))
+        private_file::write_new(&path, &text)
+            .map_err(|error| Failure::file("write", path.display(), error))
     }
 }
 

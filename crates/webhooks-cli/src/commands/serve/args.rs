@@ -1,8 +1,7 @@
 //! The options of `serve`, and what they make.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -295,7 +294,7 @@ impl ServeArgs {
         }
         let text = ApiKeyText::generate();
         if let Some(path) = &self.first_key_file {
-            write_new(path, text.reveal())
+            private_file::write_new(path, format!("{}\n", text.reveal()).as_bytes())
                 .map_err(|error| Failure::file("make", path.display(), error))?;
         }
         let key = ApiKey::new("administrator", text.hash(), Grant::new(KeyRole::Admin), now);
@@ -321,10 +320,3 @@ fn concurrency(text: &str) -> Result<usize, String> {
 
 /// The `user-agent` of deliveries.
 const AGENT: &str = concat!("webhooks/", env!("CARGO_PKG_VERSION"));
-
-/// Writes a secret into a file that did not exist, and that others cannot read.
-fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut file = private_file::create(path)?;
-    writeln!(file, "{text}")?;
-    file.sync_all()
-}
