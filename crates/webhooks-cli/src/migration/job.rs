@@ -82,7 +82,7 @@ mod tests {
     /// The new number is a hundred times the old one; odd ones are deleted.
     fn check(work: JobWork, cursor: Option<&str>, expected: &(JobWork, Option<&str>)) {
         let number = |old: DeliveryId| {
-            let is_exact = old.as_u64() % 2 == 0;
+            let is_exact = old.as_u64().is_multiple_of(2);
             let last = old.as_u64() - u64::from(!is_exact);
             Ok::<_, Infallible>(NewNumber { number: last * 100, is_exact })
         };

@@ -16,7 +16,7 @@ use webhooks_tests::postgres::{Cluster, hold, texts};
 use crate::program::{Place, Served, signal};
 
 /// The longest time that a test waits for anything.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// The events that wait when the service stops.
 const WAITING: usize = 40;
@@ -182,7 +182,7 @@ impl Service {
                                "eventId": format!("n-{number}"), "channels": ["eu"] });
             waiting.push(post("/app/acme/msg", body)["id"].as_str().unwrap().to_owned());
         }
-        let tomorrow = webhooks_core::Timestamp::now() + Duration::from_secs(86_400);
+        let tomorrow = webhooks_core::Timestamp::now() + Duration::from_hours(24);
         let later = json!({ "eventType": "a.b", "payload": {}, "deliverAt": tomorrow.to_string() });
         post("/app/acme/msg", later);
         post("/app/acme/polling-endpoint", json!({ "uid": "reader" }));
