@@ -229,8 +229,12 @@ impl Span {
             let prefix = PollerAttempt::prefix(found.accepted_at, &id.to_string());
             // `~` follows each letter of a key.
             let end = format!("{prefix}~");
-            span.start = Some(span.start.map_or(prefix.clone(), |start| start.max(prefix)));
-            span.end = Some(span.end.map_or(end.clone(), |before| before.min(end)));
+            // No start is before each start.
+            span.start = span.start.max(Some(prefix));
+            span.end = Some(match span.end {
+                Some(before) => before.min(end),
+                None => end,
+            });
         }
         Ok(span)
     }
