@@ -104,7 +104,7 @@ async fn a_reader_follows_the_attempts_of_an_application_on_postgres() {
 
 /// Goal: a delivery that waits is cancelled at one endpoint alone, and one that has ended is not.
 async fn cancel(kind: Kind) {
-    let retry = RetryPolicy::fixed(Duration::from_hours(1), 1);
+    let retry = RetryPolicy::fixed(Duration::from_secs(3_600), 1);
     let transport = HttpTransport::development().unwrap();
     let running = Running::start_retrying(kind, transport, retry).await;
     let receiver = Receiver::answering(500).await;
