@@ -16,7 +16,7 @@ fn rows(text: &str) -> Vec<Value> {
 
 /// Runs a command until its rows are as they are to be.
 fn until(place: &Place, words: &[&str], is_right: impl Fn(&[Value]) -> bool) {
-    let deadline = SystemClock.monotonic() + Duration::from_secs(60);
+    let deadline = SystemClock.monotonic() + Duration::from_mins(1);
     loop {
         let found = rows(&place.run(&[words, &["--json"]].concat()).ok());
         if is_right(&found) {
