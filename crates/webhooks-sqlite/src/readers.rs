@@ -30,6 +30,8 @@ pub(crate) struct Readers {
     path: PathBuf,
     /// The idle connections of each [`Reader`].
     idle: [Mutex<Vec<Connection>>; 2],
+    /// Whether connections are closed after each read.
+    is_closing: AtomicBool,
     turns: Arc<Semaphore>,
     waiting: Waiting,
     timeout: Duration,
@@ -62,6 +64,7 @@ impl Readers {
         Self {
             path: path.to_owned(),
             idle: Default::default(),
+            is_closing: AtomicBool::new(false),
             turns,
             waiting: Waiting::default(),
             timeout: READ_TIMEOUT,
@@ -75,6 +78,16 @@ impl Readers {
         let turns = Arc::clone(&self.turns);
         let _waiting = self.waiting.begin();
         turns.acquire_owned().await.map_err(closed)
+    }
+
+    /// Closes the connections, before the writer closes its own: the last one that is closed removes the log,
+    /// and one that only reads cannot. A read that goes on closes its connection at its end.
+    pub(crate) fn close(&self) {
+        for reader in [Reader::Application, Reader::Store] {
+            let mut idle = self.idle(reader);
+            self.is_closing.store(true, Ordering::Relaxed);
+            idle.clear();
+        }
     }
 
     pub(crate) fn gauges(&self) -> ConnectionGauges {
@@ -160,7 +173,11 @@ impl Readers {
             // A transaction that stays open would keep the log from being emptied.
             connection.execute_batch("ROLLBACK")?;
         }
-        self.idle(reader).push(connection);
+        let mut idle = self.idle(reader);
+        if !self.is_closing.load(Ordering::Relaxed) {
+            idle.push(connection);
+        }
+        drop(idle);
         // An application's closure may have hidden the error.
         let is_whole = !was_ended.load(Ordering::Relaxed);
         if is_whole { found } else { Err(interrupted()) }
@@ -228,6 +245,16 @@ mod tests {
             Poll::Ready(())
         })
         .await;
+    }
+
+    #[tokio::test]
+    async fn no_log_is_left_of_a_store_that_was_read_and_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        let store = SqliteStore::open(&path).await.unwrap();
+        store.events(Query::default()).await.unwrap();
+        store.close().await;
+        assert!(path.exists() && !folder.path().join("store.db-wal").exists());
     }
 
     #[tokio::test]

@@ -211,6 +211,7 @@ impl Drop for EndGuard {
         let is_panic = std::thread::panicking();
         let end = if is_panic { WriterEnd::Panicked } else { WriterEnd::Closed };
         let _first = self.0.ended.set(end);
+        self.0.readers.close();
         // Workers that wait for a change claim now, and get the error.
         self.0.notifier.notify();
     }
