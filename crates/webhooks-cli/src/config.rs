@@ -190,6 +190,8 @@ impl Config {
 
     /// Checks that each value is one of an option, as the option reads it.
     fn check(&self, command: &Command) -> Result<(), Failure> {
+        // A wrong value of the environment is no fault of the file.
+        let command = &each_arg(command.clone(), |_, arg| arg.env(None::<&'static str>));
         for ((section, option), setting) in &self.values {
             let place =
                 if section.is_empty() { option.clone() } else { format!("{section}.{option}") };
@@ -226,14 +228,8 @@ impl Config {
     }
 
     /// Returns the command with the values of the files as defaults.
-    pub(crate) fn apply(&self, mut command: Command) -> Command {
-        command = command.mut_args(|arg| self.with_default("", arg));
-        for section in SECTIONS {
-            command = command.mut_subcommand(section, |found| {
-                found.mut_args(|arg| self.with_default(section, arg))
-            });
-        }
-        command
+    pub(crate) fn apply(&self, command: Command) -> Command {
+        each_arg(command, |section, arg| self.with_default(section, arg))
     }
 
     fn with_default(&self, section: &str, arg: Arg) -> Arg {
@@ -292,7 +288,9 @@ pub(crate) fn with_variable(
     let mut command = command.clone();
     command.build();
     let scopes = command.get_subcommands().chain([&command]);
-    let arg = scopes.flat_map(Command::get_arguments).find(|arg| arg.to_string() == *shown);
+    // Another command may have an option of the same name without a variable.
+    let is_meant = |arg: &&Arg| arg.get_env().is_some() && arg.to_string() == *shown;
+    let arg = scopes.flat_map(Command::get_arguments).find(is_meant);
     let variable = arg.and_then(Arg::get_env).filter(|name| std::env::var_os(name).is_some());
     let option = arg.and_then(Arg::get_long).map(|option| format!("--{option}"));
     if let (Some(variable), Some(option)) = (variable, option) {
@@ -303,6 +301,16 @@ pub(crate) fn with_variable(
         }
     }
     error
+}
+
+/// Changes the options of all sections.
+fn each_arg(mut command: Command, change: impl Fn(&str, Arg) -> Arg) -> Command {
+    command = command.mut_args(|arg| change("", arg));
+    for section in SECTIONS {
+        command =
+            command.mut_subcommand(section, |found| found.mut_args(|arg| change(section, arg)));
+    }
+    command
 }
 
 fn scope<'c>(command: &'c Command, section: &str) -> Option<&'c Command> {

@@ -54,7 +54,9 @@ impl Context {
         let matches = self.command.clone().try_get_matches_from(["webhooks", section]);
         let matches = matches.map_err(|error| {
             let error = with_variable(error, &self.command, std::iter::empty());
-            Failure::usage("the environment has a value that is not valid").because(error)
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            Failure::usage(line.trim_start_matches("error: "))
         })?;
         Ok(matches.subcommand().map(|(_, found)| found.clone()).unwrap_or_default())
     }

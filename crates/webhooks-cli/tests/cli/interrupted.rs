@@ -62,12 +62,6 @@ fn commands_that_ask_the_server_say_how_to_go_on() {
         "/endpoint",
         "the event is accepted; what becomes of it: webhooks delivery show text_1 --app acme",
     );
-    let replay = ["delivery", "replay", "--endpoint", "crm", "--since", "1h", "--yes"];
-    check(
-        &[&replay[..], &app].concat(),
-        "/background-task/text_1",
-        "the job goes on; its progress: webhooks delivery jobs text_1",
-    );
     let recover = ["endpoint", "recover", "crm", "--since", "2h"];
     check(&[&recover[..], &app].concat(), "/background-task/text_1", "the job goes on");
     check(&["export", "--json"], "/event-type", "`webhooks import` refuses it: export again");
@@ -99,7 +93,9 @@ fn each_command_ends_while_the_server_is_silent() {
         wait(&asked);
         let ended = interrupt(child);
         ended.is_plain();
-        ended.failed(130, &["error: interrupted"]);
+        // People end a tail in this way, and it has nothing to say.
+        let says: &[&str] = if words.contains(&"tail") { &[] } else { &["error: interrupted"] };
+        ended.failed(130, says);
     }
 }
 

@@ -225,6 +225,10 @@ impl Service {
         stop(served);
         for (path, shown) in paths.iter().zip(&mut shown) {
             without_ids_of_attempts(shown);
+            if let Some(fields) = shown.as_object_mut() {
+                // It grows while nobody delivers.
+                fields.remove("lateSecs");
+            }
             if path.contains("/attempt/") {
                 shown.as_object_mut().unwrap().retain(|name, _| !name.ends_with("terator"));
             }
@@ -264,7 +268,9 @@ async fn a_service_moves_and_every_accepted_event_arrives() {
     let before = service.shown(&[]);
     let files = || {
         let place = service.place.folder.path();
-        ["webhooks.db", "webhooks.db-wal"].map(|name| std::fs::read(place.join(name)).ok())
+        // Reading leaves an empty log.
+        let read = |name| std::fs::read(place.join(name)).ok().filter(|bytes| !bytes.is_empty());
+        ["webhooks.db", "webhooks.db-wal"].map(read)
     };
     let file = files();
     let (calm, killed) = (Cluster::shared().database().await, Cluster::shared().database().await);

@@ -116,9 +116,19 @@ impl Ended {
     #[track_caller]
     pub(crate) fn failed(self, code: i32, says: &[&str]) {
         assert_eq!(self.code, Some(code), "{self:?}");
+        let err = self.prose();
         for text in says {
-            assert!(self.err.contains(text), "{text:?} is not in {self:?}");
+            assert!(err.contains(text), "{text:?} is not in {self:?}");
         }
+    }
+
+    /// Returns what it said, with an error that is an object in the words that it has without `--json`.
+    fn prose(&self) -> String {
+        let last = self.err.lines().next_back().unwrap_or_default();
+        let Ok(object) = serde_json::from_str::<Value>(last) else { return self.err.clone() };
+        let (error, text) =
+            (&object["error"], |of: &Value| of.as_str().unwrap_or_default().to_owned());
+        format!("{}error: {}\n  {}", self.err, text(&error["detail"]), text(&error["hint"]))
     }
 
     /// Checks that it ended in an orderly way: with a code of its own, and without a panic.
