@@ -29,6 +29,7 @@ enum Form {
 
 /// The way in which a command prints.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Output {
     form: Form,
     is_quiet: bool,
@@ -99,6 +100,7 @@ impl Output {
     }
 
     /// Prints one object as a line of JSON.
+    #[expect(clippy::unused_self, reason = "all data is printed in one way")]
     pub(crate) fn json(self, value: &impl Serialize) -> io::Result<()> {
         writeln!(stdout(), "{}", visible_json(serde_json::to_string(value)?))
     }

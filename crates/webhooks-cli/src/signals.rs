@@ -63,7 +63,7 @@ impl Interruption {
         } else {
             Output::error(failure.to_string());
         }
-        #[expect(clippy::exit, reason = "the command may be in the middle of a call that blocks")]
+        // The command may be in the middle of a call that blocks.
         std::process::exit(Exit::Interrupted as i32);
     }
 }

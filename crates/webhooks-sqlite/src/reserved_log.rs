@@ -110,7 +110,7 @@ mod tests {
         let (mut connection, _) = open_for_writing(&path, None).unwrap();
         let before = size(&path);
         let full = |log: &mut File, _| {
-            log.write_all(&[0; BLOCK])?;
+            log.write_all(&[0; 4096])?;
             Err(std::io::ErrorKind::StorageFull.into())
         };
         fill(&log_of(&path), RESERVED, full).unwrap_err();

@@ -29,7 +29,7 @@ pub(crate) fn fake_service(
 
 fn serve(mut stream: TcpStream, answer: &dyn Fn(&str, &str) -> Answer) {
     let mut seen = Vec::new();
-    let mut piece = [0; 64 * 1024];
+    let mut piece = [0; 8 * 1024];
     while !is_whole(&seen) {
         match stream.read(&mut piece) {
             Ok(0) | Err(_) => return,

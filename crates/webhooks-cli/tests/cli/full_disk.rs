@@ -93,6 +93,10 @@ fn a_backup_and_a_restore_leave_nothing() {
 }
 
 /// The redirected output is cut off; its end shows that, and `import` refuses it.
+/// Exports to a small disk, and keeps what got there.
+const SCRIPT: &str =
+    r#""$0" export > disk/service.toml; code=$?; cp disk/service.toml .; exit $code"#;
+
 #[test]
 fn an_export_is_told_and_refused_by_import() {
     let (place, _served) = served();
@@ -107,8 +111,6 @@ fn an_export_is_told_and_refused_by_import() {
             ])
             .ok();
     }
-    const SCRIPT: &str =
-        r#""$0" export > disk/service.toml; code=$?; cp disk/service.toml .; exit $code"#;
     let line = ["sh", "-c", SCRIPT, PROGRAM];
     let ended = on_small_disk(&place, ("8k", BECOME), &line).output().unwrap();
     Ended::new(ended).failed(1, &["cannot write the output", "No space left"]);

@@ -76,7 +76,7 @@ fn refusals_are_told_without_what_a_terminal_obeys() {
 #[test]
 fn an_answer_that_is_no_http_or_breaks_off_is_told() {
     each(&b"\xff\xfe\x1b[2J\r\n\r\n".to_vec(), |_command, ended| {
-        ended.failed(3, &["no answer from"])
+        ended.failed(3, &["no answer from"]);
     });
     let cut = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"data\":".to_vec();
     each(&cut, |_command, ended| ended.failed(3, &["no answer from"]));

@@ -36,7 +36,7 @@ fn start(place: &mut Place, words: &[&str], end: &'static str) -> (Child, Receiv
 /// Waits until the server was asked.
 #[track_caller]
 fn wait(asked: &Receiver<()>) {
-    asked.recv_timeout(Duration::from_secs(60)).unwrap();
+    asked.recv_timeout(Duration::from_mins(1)).unwrap();
 }
 
 fn interrupt(child: Child) -> Ended {

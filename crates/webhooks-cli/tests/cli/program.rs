@@ -241,7 +241,7 @@ pub(crate) fn wait_for<T>(name: &str, mut look: impl FnMut() -> Option<T>) -> T 
             return found;
         }
         let waited = SystemClock.monotonic().saturating_since(start);
-        assert!(waited < Duration::from_secs(60), "{name} did not come");
+        assert!(waited < Duration::from_mins(1), "{name} did not come");
         std::thread::yield_now();
     }
 }

@@ -120,7 +120,7 @@ fn answers_are_recorded_as_attempts() {
     // Beside the endpoint, which got each event once.
     publish(&place, "invoice.sent");
     let shown = &rows(&place, &["delivery", "show", &taken])[0];
-    let endpoints: Vec<_> = shown["deliveries"].as_array().unwrap().iter().collect();
+    let endpoints = shown["deliveries"].as_array().unwrap();
     assert_eq!(endpoints.len(), 2, "{shown}");
     assert_eq!(shown["attempts"].as_array().unwrap().len(), 2, "{shown}");
     let of_poller = |words: &[&str]| rows(&place, &[&["delivery", "list"], words].concat());

@@ -10,6 +10,7 @@ fn at_once(place: &Place, times: usize, words: &[&str]) -> Vec<Ended> {
         let mut command = place.command(words);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
+    #[expect(clippy::needless_collect, reason = "all run before one is waited for")]
     let children: Vec<Child> = (0..times).map(start).collect();
     children.into_iter().map(|child| Ended::new(child.wait_with_output().unwrap())).collect()
 }
@@ -45,7 +46,8 @@ fn imports_at_the_same_time_make_nothing_twice() {
     let _served = place.serve(&[]);
     let mut file = "version = 1\n".to_owned();
     for number in 0..10 {
-        file += &format!("[[applications]]\nuid = \"app-{number}\"\nname = \"{number}\"\n");
+        let table = format!("[[applications]]\nuid = \"app-{number}\"\nname = \"{number}\"\n");
+        file.push_str(&table);
     }
     place.write("service.toml", &(file + "[end]\nscope = \"all\"\n"));
     let ends = at_once(&place, 3, &["import", "service.toml"]);

@@ -30,10 +30,10 @@ const PAUSE: Duration = Duration::from_millis(500);
 const LONG_PAUSE: Duration = Duration::from_secs(3);
 
 /// The time after which the service forgets the poller if nobody renews it: this process may be killed.
-const EXPIRY: Duration = Duration::from_secs(60 * 60);
+const EXPIRY: Duration = Duration::from_hours(1);
 
 /// The time after which the poller is renewed.
-const RENEWAL: Duration = Duration::from_secs(20 * 60);
+const RENEWAL: Duration = Duration::from_mins(20);
 
 /// A temporary poller.
 #[derive(Debug)]
