@@ -9,7 +9,7 @@ use webhooks_core::Timestamp;
 use crate::record::RecordKind;
 use crate::resource::{FieldError, Resource, check_name};
 
-/// The time after which an attempt is forgotten: as long as events are stored by default.
+/// The time after which an attempt is forgotten at the latest: as long as events are stored by default.
 const FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The longest response in bytes: as much as an engine records.
@@ -47,6 +47,10 @@ pub struct PollerAttempt {
     pub response: String,
     /// The time at which it was reported.
     pub reported_at: Timestamp,
+    /// The time at which it is forgotten, if the application's messages are stored for a shorter time than by
+    /// default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_until: Option<Timestamp>,
 }
 
 impl PollerAttempt {
@@ -74,8 +78,8 @@ impl PollerAttempt {
 
     /// Returns whether another report tells the same.
     pub fn tells_same(&self, other: &Self) -> bool {
-        let Self { reported_at, .. } = *self;
-        *self == Self { reported_at, ..other.clone() }
+        let Self { reported_at, stored_until, .. } = *self;
+        *self == Self { reported_at, stored_until, ..other.clone() }
     }
 }
 
@@ -102,7 +106,8 @@ impl Resource for PollerAttempt {
     }
 
     fn expires_at(&self) -> Option<Timestamp> {
-        Some(self.reported_at + FORGOTTEN)
+        let latest = self.reported_at + FORGOTTEN;
+        Some(self.stored_until.map_or(latest, |until| until.min(latest)))
     }
 }
 
@@ -123,7 +128,17 @@ mod tests {
             status_code: Some(204),
             response: String::new(),
             reported_at: now,
+            stored_until: None,
         }
+    }
+
+    #[test]
+    fn an_attempt_is_forgotten_with_the_messages_of_its_application_or_after_30_days() {
+        let expires_at = |stored_until| PollerAttempt { stored_until, ..attempt() }.expires_at();
+        let after = |days: u32| attempt().reported_at + 24 * days * Duration::from_hours(1);
+        assert_eq!(expires_at(None), Some(after(30)));
+        assert_eq!(expires_at(Some(after(2))), Some(after(2)));
+        assert_eq!(expires_at(Some(after(90))), Some(after(30)));
     }
 
     #[test]

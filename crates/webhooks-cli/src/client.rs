@@ -31,6 +31,9 @@ const MAX_PART: usize = 4_096;
 /// The most bytes of an answer: more than a page of the largest events has.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
 
+/// The beginning of a service's answer for a path that it does not have.
+const NO_PATH: &str = "There is no such path";
+
 /// The most characters of an error's text that are shown.
 const SHOWN: usize = 2_000;
 
@@ -119,6 +122,26 @@ impl Client {
         body: &impl Serialize,
     ) -> Result<Value, Failure> {
         self.send(self.request(Method::POST, path)?.json(body)).await
+    }
+
+    /// Returns the answer to a POST, whatever its status. A server does once what several with one idempotency key
+    /// ask for.
+    pub(crate) async fn post_for_answer(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+        idempotency_key: Option<&str>,
+    ) -> Result<Answer, Failure> {
+        let mut request = self.request(Method::POST, path)?.json(body);
+        if let Some(key) = idempotency_key {
+            request = request.header("idempotency-key", key);
+        }
+        let response = self.answer(request).await?;
+        let status = response.status();
+        let body = self.whole(response).await;
+        // The status of a failure says enough if the text is cut off.
+        let body = if status.is_success() { body? } else { body.unwrap_or_default() };
+        Ok(Answer { status, date: None, text: String::from_utf8_lossy(&body).into_owned() })
     }
 
     pub(crate) async fn patch(
@@ -241,9 +264,14 @@ impl Client {
     async fn body(&self, response: Response) -> Result<Bytes, Failure> {
         let status = response.status();
         if !status.is_success() {
+            let url = response.url().clone();
             // The status says enough if the text is cut off.
             let body = self.whole(response).await.unwrap_or_default();
-            return Err(refused(status, &body));
+            if let Some(hint) = foreign(status, &body) {
+                let text = format!("{} is no webhook service: it answers {status}", self.base);
+                return Err(Failure::new(Exit::Unreachable, text).hint(hint));
+            }
+            return Err(refused(status, &body, Some(&url)));
         }
         self.whole(response).await
     }
@@ -273,8 +301,13 @@ impl Client {
         } else {
             Exit::Unreachable
         };
-        let hint = if is_untrusted(&error) {
+        let hint = if is_of_authority(&error) {
+            "the certificate of an authority cannot be that of a server: make one with \
+             `-addext basicConstraints=critical,CA:FALSE`"
+        } else if is_untrusted(&error) {
             "--ca FILE trusts the authority that issued the certificate, or a certificate itself"
+        } else if self.base.scheme() == "https" && causes(&error).any(speaks_no_tls) {
+            "this port speaks no TLS: use http://"
         } else {
             "is it running? `webhooks serve` starts it; --server names another one"
         };
@@ -294,9 +327,21 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// Returns the JSON of the answer, or the failure that it tells.
+    pub(crate) fn value(&self) -> Result<Value, Failure> {
+        if !self.status.is_success() {
+            return Err(self.refused());
+        }
+        if self.text.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_str(&self.text)
+            .map_err(|error| not_a_service("the server did not answer with JSON").because(error))
+    }
+
     /// Returns the failure that it tells, if its status is none of success.
     pub(crate) fn refused(&self) -> Failure {
-        refused(self.status, self.text.as_bytes())
+        refused(self.status, self.text.as_bytes(), None)
     }
 }
 
@@ -310,6 +355,12 @@ fn authorities(path: &Path) -> Result<Vec<Certificate>, Failure> {
     })
 }
 
+/// Returns whether a server shows the certificate of an authority as its own, as `openssl req -x509` makes it by
+/// default. rustls has no variant for it, only the text of the crate below.
+fn is_of_authority(error: &reqwest::Error) -> bool {
+    is_untrusted(error) && format!("{error:?}").contains("CaUsedAsEndEntity")
+}
+
 /// Returns whether a server was reached and its certificate refused.
 fn is_untrusted(error: &reqwest::Error) -> bool {
     causes(error).any(refuses_certificate)
@@ -320,6 +371,13 @@ fn refuses_certificate(error: &(dyn Error + 'static)) -> bool {
     let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     inner.is_some_and(|inner| refuses_certificate(inner))
         || matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
+}
+
+/// Returns whether an error, or the one in it, is that of an answer that is no TLS.
+fn speaks_no_tls(error: &(dyn Error + 'static)) -> bool {
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    inner.is_some_and(|inner| speaks_no_tls(inner))
+        || matches!(error.downcast_ref(), Some(rustls::Error::InvalidMessage(_)))
 }
 
 /// Returns the pause that a server asks for which has too many requests: a minute at most, and a second by default.
@@ -363,11 +421,45 @@ impl Pages {
     }
 }
 
-/// Returns the failure that the server's answer tells.
-fn refused(status: StatusCode, text: &[u8]) -> Failure {
+/// Returns the hint for an answer that is not that of a webhook service at this URL, if it is one.
+fn foreign(status: StatusCode, body: &[u8]) -> Option<&'static str> {
+    if !matches!(status.as_u16(), 400 | 404 | 405 | 501) {
+        return None;
+    }
+    let body = String::from_utf8_lossy(body);
+    let text = body.trim_start();
+    if text.starts_with(['{', '[']) && !text.contains(NO_PATH) {
+        return None;
+    }
+    if status == StatusCode::BAD_REQUEST && text.contains("HTTPS") {
+        return Some("this port speaks TLS: use https://");
+    }
+    let is_page = text.is_empty() || text.starts_with(['<', '4']);
+    (is_page || text.contains(NO_PATH))
+        .then_some("is there a base path, as in http://127.0.0.1:8071/hooks?")
+}
+
+/// Returns the name in a path of the thing that a service does not have, unless it is written with escapes.
+fn missing<'u>(detail: &str, url: &'u Url) -> Option<&'u str> {
+    let thing = detail.strip_prefix("There is no such ")?.strip_suffix('.')?;
+    let part = match thing {
+        "application" => "app",
+        "event type" => "event-type",
+        "message" => "msg",
+        other => other,
+    };
+    let mut parts = url.path_segments()?.skip_while(|found| *found != part);
+    parts.nth(1).filter(|name| !name.contains('%'))
+}
+
+/// Returns the failure that the server's answer tells. `url` is that of the request, if a thing in it can be missing.
+fn refused(status: StatusCode, text: &[u8], url: Option<&Url>) -> Failure {
     let body: Value = serde_json::from_slice(text).unwrap_or_default();
     let detail = match &body["detail"] {
-        Value::String(detail) => detail.clone(),
+        Value::String(detail) => match url.and_then(|url| missing(detail, url)) {
+            Some(name) => format!("{}: {name}", detail.trim_end_matches('.')),
+            None => detail.clone(),
+        },
         Value::Array(details) => details.iter().map(invalid_field).collect::<Vec<_>>().join("; "),
         _ => String::from_utf8_lossy(text).into_owned(),
     };

@@ -1,4 +1,7 @@
-//! JSON with a line for each value, for people. Numbers and texts stay as they are written.
+//! JSON with a line for each value, for people. Numbers, texts and doubled keys stay as they are written.
+
+/// The deepest level that is moved to the right: deep values of strangers do not fill the memory with spaces.
+const MAX_INDENT: usize = 16;
 
 /// Returns a text of valid JSON with line breaks and two spaces for each level.
 pub(crate) fn pretty(json: &str) -> String {
@@ -46,7 +49,7 @@ pub(crate) fn pretty(json: &str) -> String {
 
 fn new_line(text: &mut String, depth: usize) {
     text.push('\n');
-    text.extend(std::iter::repeat_n("  ", depth));
+    text.extend(std::iter::repeat_n("  ", depth.min(MAX_INDENT)));
 }
 
 #[cfg(test)]

@@ -225,7 +225,8 @@ fn status(value: &str) -> Result<Status, String> {
 /// Reads `503`, `5xx`, `500-599`, or `none` for no response.
 fn code(value: &str) -> Result<RangeInclusive<u16>, String> {
     let unreadable = || format!("{value:?} is no code: write 503, 5xx, 500-599 or none");
-    if value == "none" {
+    // The API shows 0 where there was no response.
+    if matches!(value, "none" | "0") {
         return Ok(0..=0);
     }
     let read = |text: &str| {
@@ -294,12 +295,12 @@ mod tests {
 
     #[test]
     fn all_words_are_read() {
-        let text = " status:failed,cancelled  endpoint:crm type:invoice.*,user code:503 code:4xx,none \
+        let text = " status:failed,cancelled  endpoint:crm type:invoice.*,user code:503 code:4xx,none,0 \
                     since:2h until:2026-01-01T00:00:00Z channel:eu\ttag:a ";
         let query = Query::read(text, &OF_DELIVERIES).unwrap();
         assert_eq!(query.statuses, [Status::Fail, Status::Canceled]);
         assert_eq!(query.endpoints, ["crm"]);
-        assert_eq!(query.codes, [503..=503, 400..=499, 0..=0]);
+        assert_eq!(query.codes, [503..=503, 400..=499, 0..=0, 0..=0]);
         assert!(query.has_type("invoice.paid") && query.has_type("user"));
         assert!(!query.has_type("user.made") && !query.has_type("bad type"));
         assert!(query.has_code(Some(404)) && query.has_code(Some(0)));

@@ -1,6 +1,7 @@
 //! Secrets of the command line: from a file, from standard input, or as they are.
 
 use std::io::Read as _;
+use std::path::Path;
 
 use crate::failure::Failure;
 use crate::output::Output;
@@ -18,6 +19,9 @@ pub(crate) fn read(option: &str, text: &str) -> Result<String, Failure> {
         let file = std::fs::File::open(path);
         file.and_then(|file| file.take(MAX_LEN).read_to_string(&mut found))
     } else {
+        if Path::new(text).is_file() {
+            Output::warn(format!("{option} is the name of a file: did you mean @{text}?"));
+        }
         return Ok(text.to_owned());
     };
     let place = if text == "-" { "standard input" } else { text.trim_start_matches('@') };

@@ -14,7 +14,7 @@ pub(crate) struct Interruption(Arc<Mutex<Left>>);
 #[derive(Debug, Default)]
 struct Left {
     advice: Option<String>,
-    unfinished: Option<PathBuf>,
+    unfinished: Vec<PathBuf>,
     is_of_command: bool,
 }
 
@@ -24,9 +24,9 @@ impl Interruption {
         self.left().advice = Some(advice.into());
     }
 
-    /// Removes this file at a signal: nobody needs it any longer.
-    pub(crate) fn remove(&self, unfinished: PathBuf) {
-        self.left().unfinished = Some(unfinished);
+    /// Removes these files at a signal, if they are there: nobody needs them any longer.
+    pub(crate) fn remove(&self, unfinished: Vec<PathBuf>) {
+        self.left().unfinished = unfinished;
     }
 
     /// Returns the signals for a command that ends by itself, since it has something to end.
@@ -49,7 +49,7 @@ impl Interruption {
             return;
         }
         output.end_progress();
-        if let Some(path) = left.unfinished.take() {
+        for path in std::mem::take(&mut left.unfinished) {
             // It may have got its name.
             let _gone = std::fs::remove_file(path);
         }

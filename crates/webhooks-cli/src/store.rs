@@ -63,13 +63,9 @@ impl Database {
         (key_name, keys): (&str, &[String]),
     ) -> Result<Self, Failure> {
         let text = if text.starts_with('@') { secret::read(name, text)? } else { text.to_owned() };
-        let is_server = text.starts_with("postgres://") || text.starts_with("postgresql://");
-        let place = if is_server {
-            let url = Url::parse(&text);
-            Place::Postgres(
-                url.map_err(|error| Failure::usage(format!("{name} is not a URL")).because(error))?,
-            )
-        } else if text.contains("://") {
+        let place = if is_server(&text) {
+            Place::Postgres(server_url(name, &text)?)
+        } else if Self::is_url(&text) {
             let text = format!("{name} is neither a file nor a postgres:// URL");
             return Err(Failure::usage(text));
         } else {
@@ -87,11 +83,11 @@ impl Database {
     pub(crate) fn server(option: &str, text: &str) -> Result<Self, Failure> {
         let is_in_file = text.starts_with('@');
         let text = if is_in_file { secret::read(option, text)? } else { text.to_owned() };
-        let url = Url::parse(&text).ok();
-        let url = url.filter(|url| ["postgres", "postgresql"].contains(&url.scheme()));
-        let url =
-            url.ok_or_else(|| Failure::usage(format!("{option} is not a postgres:// URL")))?;
-        if url.password().is_some() && !is_in_file {
+        if !is_server(&text) {
+            return Err(Failure::usage(format!("{option} is not a postgres:// URL")));
+        }
+        let url = server_url(option, &text)?;
+        if has_password(&url) && !is_in_file {
             Output::warn(format!(
                 "other users of this machine can see a password on the command line: use {option} @FILE"
             ));
@@ -147,7 +143,12 @@ impl Database {
 
     /// Returns whether the text of a setting shows a password, to those who see the setting.
     pub(crate) fn shows_password(text: &str) -> bool {
-        Url::parse(text).is_ok_and(|url| url.password().is_some())
+        Url::parse(text).is_ok_and(|url| has_password(&url))
+    }
+
+    /// Returns whether a text is meant as a URL, which may have a password, and not as a file.
+    pub(crate) fn is_url(text: &str) -> bool {
+        text.contains("://") || text.split_once(':').is_some_and(|(scheme, _)| is_postgres(scheme))
     }
 
     /// Returns the file, if it is one.
@@ -178,6 +179,31 @@ impl Database {
     fn failed(&self, error: impl std::error::Error + Send + Sync + 'static) -> Failure {
         Failure::new(Exit::Failed, format!("cannot open the database {self}")).because(error)
     }
+}
+
+fn is_postgres(scheme: &str) -> bool {
+    ["postgres", "postgresql"].iter().any(|name| scheme.eq_ignore_ascii_case(name))
+}
+
+fn is_server(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, _)| is_postgres(scheme))
+}
+
+/// Reads the URL of a server. `name` is that of the setting.
+fn server_url(name: &str, text: &str) -> Result<Url, Failure> {
+    let wrong = || Failure::usage(format!("{name} is not a postgres:// URL"));
+    let url = Url::parse(text).map_err(|error| wrong().because(error))?;
+    // There is a slash too many, or one in the password: a part of that would stand in the path, which is shown.
+    if url.path().contains('@') {
+        return Err(wrong()
+            .hint("write postgres://USER:PASSWORD@HOST/DATABASE, with '/' in a password as %2F"));
+    }
+    Ok(url)
+}
+
+/// Returns whether a URL has a password, as a part of its own or as a parameter.
+fn has_password(url: &Url) -> bool {
+    url.password().is_some() || url.query_pairs().any(|(name, _)| name == "password")
 }
 
 impl Closing {

@@ -82,6 +82,8 @@ fn cell(row: &Value, pointer: &str) -> String {
             items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
         }
         Some(Value::Object(fields)) if fields.is_empty() => "-".to_owned(),
+        // The word of queries: an attempt that got no response has the code 0.
+        Some(code) if pointer == "/responseStatusCode" && *code == 0 => "none".to_owned(),
         Some(value) => value.to_string(),
     };
     visible(&text)
@@ -120,6 +122,12 @@ mod tests {
     #[test]
     fn fields_without_a_value_are_left_out() {
         assert_eq!(printed(Table::print_fields, &[json!({"id": "a", "types": ""})]), "id     a\n");
+    }
+
+    #[test]
+    fn a_code_of_no_response_is_a_word() {
+        let code = |code: i32| cell(&json!({ "responseStatusCode": code }), "/responseStatusCode");
+        assert_eq!((code(0), code(503)), ("none".to_owned(), "503".to_owned()));
     }
 
     #[test]

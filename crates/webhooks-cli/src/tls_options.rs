@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
+use url::Url;
 use webhooks_core::Timestamp;
 use webhooks_dispatch::clock::Clock;
 use webhooks_server::{Tls, TlsCertificate, TlsError};
@@ -123,7 +124,10 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 /// A certificate in use, and the files from which it was read.
 pub(crate) struct UsedCertificate {
     files: TlsFiles,
+    /// The states of the files from which the certificate in use was read.
     seen: Stamps,
+    /// The failure of the last look, so that the log tells it once.
+    told: Option<String>,
     pub(crate) tls: Tls,
 }
 
@@ -134,7 +138,7 @@ impl UsedCertificate {
         // Before it reads: a change meanwhile is seen later.
         let seen = files.stamps();
         let tls = Tls::new(files.read()?);
-        Ok(Self { files, seen, tls })
+        Ok(Self { files, seen, told: None, tls })
     }
 
     /// Returns the reason for which clients refuse the certificate now, if they do.
@@ -143,8 +147,22 @@ impl UsedCertificate {
         Some(self.files.refused(refused))
     }
 
+    /// Returns a warning if no name of the certificate is that of the host in the public URL.
+    pub(crate) fn misses(&self, public: &Url) -> Option<String> {
+        let host = public.host_str()?;
+        // Certificates have no brackets around an IPv6 address.
+        if self.tls.certificate().is_for(host.trim_matches(['[', ']'])) {
+            return None;
+        }
+        let path = self.files.certificate.display();
+        Some(format!(
+            "no name in {path} is {host}, the host of --public-url: clients refuse it, unless a proxy in front has \
+             another one"
+        ))
+    }
+
     /// Reads the files anew when they have changed, or when SIGHUP asks for it. Files that cannot be used change
-    /// nothing.
+    /// nothing, and are tried again at every look.
     pub(crate) async fn follow(mut self, clock: impl Clock, mut hangups: Hangups) -> Infallible {
         loop {
             let is_asked = tokio::select! {
@@ -157,21 +175,26 @@ impl UsedCertificate {
 
     fn look(&mut self, is_asked: bool, now: Timestamp) {
         let stamps = self.files.stamps();
-        if stamps == self.seen && !is_asked {
+        // After a failure the stamps tell nothing: a new owner or mode, or the clock, can mend it without a write.
+        if stamps == self.seen && self.told.is_none() && !is_asked {
             return;
         }
-        self.seen = stamps;
         let path = self.files.certificate.display();
         match self.files.check(now) {
             Ok(certificate) => {
                 let until = certificate.valid_until();
                 self.tls.replace(certificate);
+                self.seen = stamps;
+                self.told = None;
                 tracing::info!(%path, %until, "the certificate was read anew");
             }
             Err(failure) => {
                 let until = self.tls.certificate().valid_until();
                 let error = failure.one_line();
-                tracing::error!(error, %until, "the certificate in use stays");
+                if is_asked || self.told.as_ref() != Some(&error) {
+                    tracing::error!(error, %until, "the certificate in use stays");
+                }
+                self.told = Some(error);
             }
         }
     }
@@ -268,5 +291,26 @@ mod tests {
         write_pair(&folder, 2020);
         used.look(false, now);
         assert_eq!(year(&used.tls), "2200");
+    }
+
+    /// As if the key was unreadable until somebody changed its owner: neither its time nor its length changes.
+    #[test]
+    fn files_that_could_not_be_used_are_tried_again_though_they_look_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = write_pair(&folder, 2100);
+        let mut used = UsedCertificate::read(files.clone()).unwrap();
+        let now = Timestamp::now();
+        write_pair(&folder, 2200);
+        let key = std::fs::read_to_string(&files.key).unwrap();
+        write(&files.key, &"x".repeat(key.len()), 2200);
+        let stamps = files.stamps();
+        used.look(false, now);
+        assert_eq!(year(&used.tls), "2100");
+        assert!(used.told.is_some());
+        write(&files.key, &key, 2200);
+        assert_eq!(files.stamps(), stamps);
+        used.look(false, now);
+        assert_eq!(year(&used.tls), "2200");
+        assert_eq!(used.told, None);
     }
 }

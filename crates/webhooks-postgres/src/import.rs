@@ -52,6 +52,9 @@ pub enum ImportError {
         /// Whether that import has everything.
         is_finished: bool,
     },
+    /// There is no schema yet, and the role may not create one.
+    #[error("the role may not create a schema in the database")]
+    NoRight,
     /// A worker uses the store.
     #[error("a service uses the database")]
     InUse,
@@ -109,6 +112,7 @@ impl PostgresOptions {
         let mut connection = self.database.establish(Duration::ZERO).await?;
         check_encoding(&mut connection).await?;
         let state = state(&mut connection, source).await?;
+        check_right(&mut connection).await?;
         connection.close().await?;
         Ok(state)
     }
@@ -172,6 +176,14 @@ async fn state(connection: &mut PgConnection, source: &str) -> Result<ImportStat
 async fn exists(connection: &mut PgConnection, table: &str) -> Result<bool, sqlx::Error> {
     const EXISTS: &str = "SELECT to_regclass($1) IS NOT NULL";
     sqlx::query_scalar(EXISTS).persistent(false).bind(table).fetch_one(connection).await
+}
+
+/// Refuses a role that cannot make the schema, if there is none.
+async fn check_right(connection: &mut PgConnection) -> Result<(), ImportError> {
+    const MAY: &str = "SELECT to_regnamespace('webhooks') IS NOT NULL
+        OR has_database_privilege(current_database(), 'CREATE')";
+    let may: bool = sqlx::query_scalar(MAY).persistent(false).fetch_one(connection).await?;
+    if may { Ok(()) } else { Err(ImportError::NoRight) }
 }
 
 /// Refuses a store that a live worker uses.

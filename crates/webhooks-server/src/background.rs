@@ -169,7 +169,7 @@ impl Service {
             (ServiceWork::ExpungeAll { until }, Some(tenant)) => {
                 // Another start may go on with it, and must not delete what came later.
                 let expunged = self.engine().expunge_tenant_until(tenant.clone(), *until).await?;
-                self.admin().forget_all_poller_responses(tenant, Self::now()).await?;
+                self.admin().forget_all_poller_responses(tenant, *until, Self::now()).await?;
                 json!({ "messagesPurged": expunged })
             }
             (ServiceWork::CountDeliveries { since, until, applications }, _) => {

@@ -27,11 +27,12 @@ const TOO_MANY: u16 = 429;
 const UNAVAILABLE: u16 = 503;
 
 /// The operations that take a request without a body as one with an empty object.
-const OPTIONAL_BODIES: [&str; 5] = [
+const OPTIONAL_BODIES: [&str; 6] = [
     "v1.authentication.app-portal-access",
     "v1.authentication.expire-all",
     "v1.endpoint.rotate-secret",
     "v1.management.authentication.expire-api-token",
+    "v1.message-attempt.resend",
     "v1.operational-webhook.endpoint.rotate-secret",
 ];
 

@@ -94,6 +94,11 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, "conflict", detail)
     }
 
+    /// Returns the error for a delivery with another status than those that the caller named.
+    pub(crate) fn other_status(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "other_status", detail)
+    }
+
     pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail)
     }

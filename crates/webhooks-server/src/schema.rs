@@ -52,6 +52,8 @@ schemas! {
     Schemas, "JSON Schemas by version, of 512 KiB together at most.", map(ObjectBuilder::new());
     SecretText, "A secret: `whsec_` and 24 to 64 bytes in base64. The prefix may be left out.",
         text(4096, "");
+    StatusNumber, "The number of a status: 0 success, 1 pending, 2 fail, 3 sending, 4 canceled.",
+        ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(4));
     StatusText, "The word for a status.",
         words(&["success", "pending", "fail", "sending", "canceled"]);
     TaskStatus, "The state of a task.", words(&["running", "finished", "failed"]);

@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CertificateError, InconsistentKeys, RootCertStore, ServerConfig};
@@ -68,6 +68,8 @@ impl TlsError {
 #[derive(Clone)]
 pub struct TlsCertificate {
     config: Arc<ServerConfig>,
+    /// The first certificate of the chain.
+    own: Arc<CertificateDer<'static>>,
     from: Timestamp,
     until: Timestamp,
 }
@@ -97,7 +99,8 @@ impl TlsCertificate {
         })?;
         let provider = Arc::new(ring::default_provider());
         let signer = provider.key_provider.load_private_key(key).map_err(TlsError::Key)?;
-        let (from, until) = chain.first().map_or_else(|| Err(TlsError::NoCertificate), validity)?;
+        let own = Arc::new(chain.first().cloned().ok_or(TlsError::NoCertificate)?);
+        let (from, until) = validity(&own)?;
         let certified = CertifiedKey::new(chain, signer);
         match certified.keys_match() {
             Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
@@ -110,7 +113,7 @@ impl TlsCertificate {
         let resolver = Arc::new(SingleCertAndKey::from(certified));
         let mut config = config.with_no_client_auth().with_cert_resolver(resolver);
         config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
-        Ok(Self { config: Arc::new(config), from, until })
+        Ok(Self { config: Arc::new(config), own, from, until })
     }
 
     /// Checks that the certificate is valid at a time.
@@ -122,6 +125,13 @@ impl TlsCertificate {
             return Err(TlsError::NotYetValid { from: self.from });
         }
         if now > self.until { Err(TlsError::Expired { at: self.until }) } else { Ok(()) }
+    }
+
+    /// Returns whether a name of the certificate is that of a host: a domain, or an IP address without brackets.
+    pub fn is_for(&self, host: &str) -> bool {
+        let Ok(name) = ServerName::try_from(host) else { return false };
+        ParsedCertificate::try_from(&*self.own)
+            .is_ok_and(|parsed| verify_server_name(&parsed, &name).is_ok())
     }
 
     /// Returns the last time at which the certificate is valid.

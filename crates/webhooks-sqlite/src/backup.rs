@@ -51,7 +51,7 @@ pub enum BackupError {
         /// The file that is there.
         path: PathBuf,
     },
-    /// The place of the copy is in use by a store, or is the file that is copied.
+    /// The place of the copy is in use by a store.
     #[error("{path:?} is the file of a store that is in use")]
     InUse {
         /// The place of the copy.
@@ -83,6 +83,12 @@ pub enum BackupError {
         /// The error of SQLite.
         source: rusqlite::Error,
     },
+    /// The place of the copy is the file that is copied.
+    #[error("{path:?} is the file that is to be copied")]
+    Same {
+        /// The file.
+        path: PathBuf,
+    },
     /// The copy cannot be written.
     #[error("cannot write {path:?}")]
     Write {
@@ -110,7 +116,7 @@ pub enum BackupError {
 ///
 /// # Errors
 /// [`BackupError`] when `path` is not the file of a store, `to` or a log beside it exists and is to be kept, or `to`
-/// is in use.
+/// is in use or is `path` itself.
 ///
 /// # Example
 /// ```
@@ -132,7 +138,7 @@ pub fn backup(path: &Path, to: &Path, existing: Existing) -> Result<u64, BackupE
     let source = open(path)?;
     let to = place(to, existing)?;
     if path.canonicalize().is_ok_and(|path| path == to) {
-        return Err(BackupError::InUse { path: to });
+        return Err(BackupError::Same { path: to });
     }
     // A copy that is new has no lock file beside it: it must not be there when the copy gets its name.
     let _lock = match existing {
@@ -155,7 +161,7 @@ pub fn restore(from: &Path, path: &Path, existing: Existing) -> Result<u64, Back
     check(&source, from)?;
     let path = place(path, existing)?;
     if from.canonicalize().is_ok_and(|from| from == path) {
-        return Err(BackupError::InUse { path });
+        return Err(BackupError::Same { path });
     }
     let _lock = lock(&path)?;
     copy(&source, from, &path)?.finish(&path, existing)

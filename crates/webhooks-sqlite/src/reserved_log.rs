@@ -91,7 +91,7 @@ mod tests {
         let (mut connection, _) = open_for_writing(&path, None).unwrap();
         reserve(&mut connection, &path, RESERVED).unwrap();
         connection.execute_batch("CREATE TABLE t (n); INSERT INTO t VALUES (17);").unwrap();
-        // What a crash leaves: the two files, and no process that closed them.
+        // A crash leaves the two files, and nobody has closed them.
         let copy = folder.path().join("copy.db");
         std::fs::copy(&path, &copy).unwrap();
         std::fs::copy(log_of(&path), log_of(&copy)).unwrap();

@@ -17,7 +17,7 @@ on_each_store! {
 
 mod behaviour {
     use webhooks_admin::{Grant, Role};
-    use webhooks_core::TenantId;
+    use webhooks_core::{TenantId, Timestamp};
 
     use super::*;
 
@@ -220,6 +220,16 @@ mod behaviour {
         }
         assert_eq!(put("a", "51", attempt(None, "")).await.0, 409);
         assert_eq!(put("a", "50", attempt(None, "")).await.0, 200);
+        // Those that come at once are not more.
+        publish(&running, &app, "paid", "b", &[]).await;
+        let report = async |number: i32| put("b", &number.to_string(), attempt(None, "")).await.0;
+        let all = futures_util::future::join_all((0..60).map(report)).await;
+        assert!(all.iter().all(|status| [200, 409].contains(status)), "{all:?}");
+        let list = format!("/api/v1/app/{app}/poller-attempt?limit=250&msg_id=b");
+        let (_, page) = running.get(&list).await;
+        let reported = all.iter().filter(|status| **status == 200).count();
+        assert_eq!(codes(&page).len(), reported);
+        assert!(reported <= 50, "{all:?}");
         assert_eq!(running.ask("DELETE", &format!("{pollers}/dev"), Value::Null).await.0, 204);
         assert_eq!(put("a", "1", attempt(None, "")).await.0, 404);
         let (_, log) = running.get("/api/v1/audit-log?limit=250").await;
@@ -276,6 +286,9 @@ mod behaviour {
         }
         assert_eq!(found("with_content=false").await["data"][0]["response"], json!(""));
         assert_eq!(running.get(&format!("{list}?msg_id=x")).await.0, 404);
+        for bad in ["poller_id=", "poller_id=a/b", "poller_id=%00"] {
+            assert_eq!(running.get(&format!("{list}?{bad}")).await.0, 422, "{bad}");
+        }
         for bad in ["after=x", "limit=251"] {
             assert_eq!(running.get(&format!("{list}?{bad}")).await.0, 400, "{bad}");
         }
@@ -316,6 +329,16 @@ mod behaviour {
         let (_, told) = running.ask("POST", &format!("{messages}/bulk-expunge"), ids).await;
         assert_eq!(told["results"], json!({ "b": "expunged", "x": "not-found" }));
         assert_eq!(private().await, 2);
+        // Content that came later than a job's time stays.
+        let (_, page) = running.get(&list).await;
+        let (_, page_of_c) = running.get(&format!("{list}?msg_id=c")).await;
+        assert_ne!(page["data"][0]["acceptedAt"], page_of_c["data"][0]["acceptedAt"]);
+        let accepted_at = page_of_c["data"][0]["acceptedAt"].as_str().unwrap();
+        let accepted_at: Timestamp = accepted_at.parse().unwrap();
+        let (tenant, now) = (TenantId::new(&app).unwrap(), Timestamp::now());
+        let admin = running.service.admin();
+        admin.forget_all_poller_responses(&tenant, accepted_at, now).await.unwrap();
+        assert_eq!(private().await, 1);
         let all = format!("{messages}/expunge-all-contents");
         let (_, task) = running.ask("POST", &all, Value::Null).await;
         let path = format!("/api/v1/background-task/{}", task["id"].as_str().unwrap());

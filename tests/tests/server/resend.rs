@@ -30,9 +30,14 @@ async fn resends(kind: Kind) {
     };
     until(&running, &attempts, count(1)).await;
     let resend = format!("{messages}/one/endpoint/crm/resend");
+    for (statuses, status) in [(json!([]), 422), (json!([5]), 422), (json!([0, 1, 2, 4]), 409)] {
+        let asked = running.ask("POST", &resend, json!({ "statuses": statuses })).await;
+        assert_eq!(asked.0, status, "{}", asked.1);
+    }
     // One more than the policy allows: each begins it anew.
     for made in 2..=4 {
-        assert_eq!(running.ask("POST", &resend, json!({})).await.0, 202);
+        let body = if made == 2 { json!({ "statuses": [3] }) } else { json!({}) };
+        assert_eq!(running.ask("POST", &resend, body).await.0, 202);
         let page = until(&running, &attempts, count(made)).await;
         assert_eq!(page["data"][0]["triggerType"], json!(1), "{page}");
         assert_eq!(page["data"][made - 1]["triggerType"], json!(0), "{page}");
@@ -41,6 +46,41 @@ async fn resends(kind: Kind) {
         assert!(stats["failingSince"].is_string() && stats["lateSecs"] == 0, "{stats}");
     }
     assert_eq!(receiver.received().len(), 4);
+}
+
+/// Goal: a message that was delivered meanwhile is not sent again to those who name other statuses.
+async fn obeys_statuses(kind: Kind) {
+    let running = Running::start(kind).await;
+    let receiver = Receiver::answering(204).await;
+    let app = running.add_app("shop").await;
+    let endpoint = json!({ "url": receiver.url(), "uid": "crm" });
+    let endpoints = format!("/api/v1/app/{app}/endpoint");
+    assert_eq!(running.ask("POST", &endpoints, endpoint).await.0, 201);
+    let messages = format!("/api/v1/app/{app}/msg");
+    let message = json!({ "eventType": "paid", "payload": {}, "eventId": "one" });
+    assert_eq!(running.ask("POST", &messages, message).await.0, 202);
+
+    let attempts = format!("/api/v1/app/{app}/attempt/msg/one");
+    let count = |wanted: usize| {
+        move |page: &Value| page["data"].as_array().is_some_and(|data| data.len() == wanted)
+    };
+    until(&running, &attempts, count(1)).await;
+    let resend = format!("{messages}/one/endpoint/crm/resend");
+    let (status, told) = running.ask("POST", &resend, json!({ "statuses": [1, 2, 3] })).await;
+    assert_eq!((status, &told["code"]), (409, &json!("other_status")), "{told}");
+    assert_eq!(running.ask("POST", &resend, json!({ "statuses": [2, 0] })).await.0, 202);
+    until(&running, &attempts, count(2)).await;
+    assert_eq!(receiver.received().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_with_another_status_is_not_sent_on_sqlite() {
+    obeys_statuses(Kind::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_with_another_status_is_not_sent_on_postgres() {
+    obeys_statuses(Kind::Postgres).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -195,6 +195,31 @@ async fn a_client_of_http2_that_rests_is_let_go() {
     connection.await.unwrap().unwrap();
 }
 
+/// It says nothing at all, so the server is the one that ends the connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_client_of_http2_is_told_of_the_end() {
+    let pair = Pair::new();
+    let served = start(&pair, hello(), |settings| {
+        settings.header_timeout = SHORT;
+        settings.write_timeout = SHORT;
+    });
+    let served = served.await;
+    let mut stream = pair.connect(served.address, b"h2").await;
+    // The preface, and settings without a setting (RFC 9113 §3.4).
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    stream.write_all(preface).await.unwrap();
+    let mut told = Vec::new();
+    // The end without a word of TLS is an error; the frames before it count.
+    let _ended = stream.read_to_end(&mut told).await;
+    let (mut frames, mut kinds) = (&*told, Vec::new());
+    while let [high, middle, low, kind, _, _, _, _, _, rest @ ..] = frames {
+        kinds.push(*kind);
+        let len = u32::from_be_bytes([0, *high, *middle, *low]);
+        frames = rest.get(usize::try_from(len).unwrap()..).unwrap_or_default();
+    }
+    assert!(kinds.contains(&7), "no GOAWAY in {kinds:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_of_http2_that_takes_nothing_is_cut_off() {
     let pair = Pair::new();
@@ -321,4 +346,23 @@ fn a_certificate_tells_its_time() {
     let expired = at("2026-02-01T00:00:01Z").unwrap_err();
     assert_eq!(expired.to_string(), "the certificate expired at 2026-02-01T00:00:00Z");
     assert_eq!(certificate.valid_until().to_string(), "2026-02-01T00:00:00Z");
+}
+
+#[test]
+fn a_certificate_is_for_its_names() {
+    let names = ["*.a.test", "b.test", "127.0.0.1", "::1"].map(str::to_owned);
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    let certificate = Pair { made }.certificate();
+    for (host, is_for) in [
+        ("x.a.test", true),
+        ("B.test", true),
+        ("127.0.0.1", true),
+        ("::1", true),
+        ("a.test", false),
+        ("x.b.test", false),
+        ("127.0.0.2", false),
+        ("not a host", false),
+    ] {
+        assert_eq!(certificate.is_for(host), is_for, "{host}");
+    }
 }

@@ -1,5 +1,7 @@
 //! Attempts at the messages of pollers, where many records are changed at once.
 
+use std::time::Duration;
+
 use webhooks_core::{TenantId, Timestamp};
 
 use super::Admin;
@@ -28,19 +30,39 @@ impl Admin {
         now: Timestamp,
     ) -> Result<(), AdminError> {
         let prefix = PollerAttempt::prefix(accepted_at, event);
-        self.change_poller_attempts(application, &prefix, &Change::ForgetResponse, now).await
+        let keys = (prefix.as_str(), None);
+        self.change_poller_attempts(application, keys, &Change::ForgetResponse, now).await
     }
 
-    /// Deletes the responses of all attempts at an application's messages that were reported so far.
+    /// Deletes the responses of all attempts, of those reported so far, at an application's messages that were
+    /// accepted up to a time.
     ///
     /// # Errors
     /// [`AdminError`] when the store fails; some are deleted then.
     pub async fn forget_all_poller_responses(
         &self,
         application: &TenantId,
+        until: Timestamp,
         now: Timestamp,
     ) -> Result<(), AdminError> {
-        self.change_poller_attempts(application, "", &Change::ForgetResponse, now).await
+        // A message that was accepted at this very time is one of them.
+        let end = PollerAttempt::key_at(until + Duration::from_micros(1));
+        let keys = ("", Some(end.as_str()));
+        self.change_poller_attempts(application, keys, &Change::ForgetResponse, now).await
+    }
+
+    /// Deletes an attempt, if it is there.
+    ///
+    /// # Errors
+    /// [`AdminError`] when the store fails.
+    pub async fn delete_poller_attempt(
+        &self,
+        application: &TenantId,
+        key: &str,
+        now: Timestamp,
+    ) -> Result<(), AdminError> {
+        let place = self.poller_attempts(application).place(key.to_owned());
+        Ok(self.records.write(vec![RecordChange::Delete(place)], now).await?)
     }
 
     /// Deletes all attempts at an application's messages.
@@ -52,14 +74,14 @@ impl Admin {
         application: &TenantId,
         now: Timestamp,
     ) -> Result<(), AdminError> {
-        self.change_poller_attempts(application, "", &Change::Delete, now).await
+        self.change_poller_attempts(application, ("", None), &Change::Delete, now).await
     }
 
-    /// Changes the attempts whose keys have a start, a part of them in each write.
+    /// Changes the attempts whose keys have a start, and are before an end, a part of them in each write.
     async fn change_poller_attempts(
         &self,
         application: &TenantId,
-        prefix: &str,
+        (prefix, end): (&str, Option<&str>),
         change: &Change,
         now: Timestamp,
     ) -> Result<(), AdminError> {
@@ -70,9 +92,9 @@ impl Admin {
             let query = ListQuery { limit: STEP, iterator, is_descending: false };
             let page = attempts.list(query, now).await?;
             let mut changes = Vec::new();
-            let of_prefix = page.items.into_iter().take_while(|found| found.id.starts_with(prefix));
+            let is_one = |key: &str| key.starts_with(prefix) && end.is_none_or(|end| key < end);
             let mut last = None;
-            for mut found in of_prefix {
+            for mut found in page.items.into_iter().take_while(|found| is_one(&found.id)) {
                 last = Some(found.id.clone());
                 match change {
                     Change::Delete => {

@@ -57,16 +57,21 @@ pub(super) fn existing(force: bool) -> Existing {
 
 /// Says what a signal leaves of a copy.
 pub(super) fn advise(context: &Context, to: &Path, force: bool) {
-    let mut part = to.as_os_str().to_owned();
-    part.push(".part");
+    let beside = |end: &str| {
+        let mut name = to.as_os_str().to_owned();
+        name.push(end);
+        PathBuf::from(name)
+    };
     if force {
         // At the end of a copy that replaces a database, it is the only whole one.
         context.interruption.advise(format!(
             "run it again; {} is the unfinished copy, which the next one overwrites",
-            part.display()
+            beside(".part").display()
         ));
     } else {
-        context.interruption.remove(part.into());
+        // SQLite writes files of its own beside the copy until it is whole.
+        let ends = [".part", ".part-journal", ".part-wal", ".part-shm"];
+        context.interruption.remove(ends.map(beside).into());
         context.interruption.advise("run it again; an unfinished copy is removed");
     }
 }
@@ -92,6 +97,7 @@ pub(super) fn copied(
                 (Exit::Refused, Some("stop the service that uses it, or name another file"))
             }
             BackupError::Busy { .. } | BackupError::NoStore { .. } => (Exit::Refused, None),
+            BackupError::Same { .. } => (Exit::Refused, Some("name another file")),
             BackupError::Newer { .. } => (Exit::Refused, Some("update this program")),
             BackupError::Read { path, .. } if !path.exists() => (Exit::Usage, None),
             BackupError::Damaged { .. } => (Exit::CheckFailed, Some("take an older backup")),

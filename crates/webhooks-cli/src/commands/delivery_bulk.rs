@@ -4,13 +4,15 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
 use webhooks_dispatch::clock::{Clock as _, MonotonicTime, SystemClock};
 
 use super::delivery_repair::{Found, Repair, grouped};
 use crate::client::Client;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::query::Status;
 use crate::visible::visible;
 
 /// The most refusals that are told with their reasons.
@@ -26,6 +28,8 @@ pub(crate) struct Bulk<'c> {
     pub(crate) app: &'c str,
     pub(crate) repair: Repair,
     pub(crate) rate: Option<NonZeroU32>,
+    /// The statuses of which a delivery must have one when its turn comes; any if empty.
+    pub(crate) statuses: Vec<Status>,
     /// Whether jobs of the server are left to themselves.
     pub(crate) no_wait: bool,
 }
@@ -36,6 +40,13 @@ pub(crate) struct Pace {
     rate: Option<NonZeroU32>,
     start: MonotonicTime,
     number: u32,
+}
+
+/// The outcome of the repair of one delivery.
+pub(crate) enum Repaired {
+    Done,
+    /// It had another status than those that were asked for, so it was left as it is.
+    PassedOver(Failure),
 }
 
 /// A delivery that was refused.
@@ -50,8 +61,12 @@ pub(crate) struct Refusal {
 pub(crate) struct Ended {
     pub(crate) done: usize,
     pub(crate) refused: usize,
+    /// The deliveries that had another status when their turn came.
+    pub(crate) passed_over: usize,
     /// The ids of the jobs of the server that did it.
     pub(crate) jobs: Vec<String>,
+    /// Whether the server may have begun a job whose id is not known.
+    pub(crate) may_have_begun: bool,
     /// The reason why it ended early.
     pub(crate) stopped: Option<Failure>,
 }
@@ -86,9 +101,21 @@ impl Bulk<'_> {
     }
 
     /// Repairs one delivery.
-    pub(crate) async fn one(&self, event: &str, endpoint: &str) -> Result<(), Failure> {
+    pub(crate) async fn one(&self, event: &str, endpoint: &str) -> Result<Repaired, Failure> {
         let path = ["app", self.app, "msg", event, "endpoint", endpoint, self.repair.operation()];
-        self.client.post(&path, &Value::Object(Map::new())).await.map(drop)
+        let mut body = json!({});
+        if !self.statuses.is_empty() {
+            let numbers = self.statuses.iter().map(|status| status.number());
+            body["statuses"] = numbers.collect();
+        }
+        let answer = self.client.post_for_answer(&path, &body, None).await?;
+        if answer.status == StatusCode::CONFLICT {
+            let told: Value = serde_json::from_str(&answer.text).unwrap_or_default();
+            if told["code"] == "other_status" {
+                return Ok(Repaired::PassedOver(answer.refused()));
+            }
+        }
+        answer.value().map(|_told| Repaired::Done)
     }
 
     /// Says that one delivery was repaired.
@@ -124,7 +151,8 @@ impl Bulk<'_> {
                 () = signals.next() => Err(Failure::new(Exit::Interrupted, "interrupted")),
             };
             match result {
-                Ok(()) => ended.done += 1,
+                Ok(Repaired::Done) => ended.done += 1,
+                Ok(Repaired::PassedOver(_)) => ended.passed_over += 1,
                 Err(failure) if Self::is_refusal(&failure) => {
                     ended.refused += 1;
                     if ended.refused <= MAX_TOLD {
@@ -145,7 +173,7 @@ impl Bulk<'_> {
     }
 
     pub(crate) fn progress(&self, ended: &Ended, count: usize) {
-        let so_far = ended.done + ended.refused;
+        let so_far = ended.done + ended.refused + ended.passed_over;
         let full = (BAR * so_far.min(count)).checked_div(count).unwrap_or(BAR);
         let bar = format!("{}{}", "#".repeat(full), ".".repeat(BAR - full));
         let refused = ended.refused;
@@ -155,11 +183,14 @@ impl Bulk<'_> {
 
     /// Prints what was done, and fails unless all was.
     pub(crate) fn end(&self, matched: usize, ended: Ended) -> Result<(), Failure> {
-        let Ended { done, refused, jobs, stopped } = ended;
+        let Ended { done, refused, passed_over, jobs, may_have_begun, stopped } = ended;
         let (output, word) = (self.context.output, self.repair.done());
+        let passed = self.passed(passed_over);
         if output.is_json() {
-            let mut summary =
-                json!({ "done": word, "matched": matched, "deliveries": done, "refused": refused });
+            let mut summary = self.summary(matched, (done, refused));
+            if passed_over > 0 {
+                summary["passedOver"] = json!(passed_over);
+            }
             if !jobs.is_empty() {
                 summary["jobs"] = json!(jobs);
             }
@@ -170,28 +201,52 @@ impl Bulk<'_> {
             jobs.iter().try_for_each(|id| output.line(id))?;
             output.hint("its progress: webhooks delivery jobs ID");
         } else if stopped.is_none() {
-            output.note(format!("{word} {} of {}", grouped(done), grouped(matched)));
+            output.note(format!("{word} {} of {}{passed}", grouped(done), grouped(matched)));
         }
         if let Some(failure) = stopped {
             let text = format!(
-                "{}: {word} {} of {}, {refused} refused",
+                "{}: {word} {} of {}, {refused} refused{passed}",
                 failure.one_line(),
                 grouped(done),
                 grouped(matched)
             );
-            let hint = if jobs.is_empty() {
-                "the others are as before: the same command finds them".to_owned()
-            } else {
-                let jobs = jobs.iter().map(|id| format!("`webhooks delivery jobs {id}`"));
-                let jobs = jobs.collect::<Vec<_>>().join(", ");
-                format!("the server goes on with it; to see how far it is: {jobs}")
-            };
-            return Err(Failure::new(failure.exit, text).hint(hint));
+            return Err(Failure::new(failure.exit, text).hint(how_to_go_on(&jobs, may_have_begun)));
         }
         if refused > 0 {
             let text = format!("{} of {} were refused", grouped(refused), grouped(matched));
             return Err(Failure::new(Exit::Partly, text));
         }
         Ok(())
+    }
+
+    /// Returns the object that says how a bulk ended.
+    pub(crate) fn summary(&self, matched: usize, (done, refused): (usize, usize)) -> Value {
+        let word = self.repair.done();
+        json!({ "done": word, "matched": matched, "deliveries": done, "refused": refused })
+    }
+
+    /// Returns the words about the deliveries that were passed over, if there are any.
+    fn passed(&self, number: usize) -> String {
+        match (number, self.repair) {
+            (0, _) => String::new(),
+            (_, Repair::Retry) => format!(", {} had ended meanwhile", grouped(number)),
+            _ => format!(", {} had another status meanwhile", grouped(number)),
+        }
+    }
+}
+
+/// Returns the hint after a bulk that ended early.
+fn how_to_go_on(jobs: &[String], may_have_begun: bool) -> String {
+    let jobs = jobs.iter().map(|id| format!("`webhooks delivery jobs {id}`"));
+    let jobs = jobs.collect::<Vec<_>>().join(", ");
+    match (jobs.is_empty(), may_have_begun) {
+        (true, false) => "the others are as before: the same command finds them".to_owned(),
+        // The same command would deliver everything twice.
+        (true, true) => "it may have begun: `webhooks delivery jobs`".to_owned(),
+        (false, false) => format!("the server goes on with it; to see how far it is: {jobs}"),
+        (false, true) => format!(
+            "the server goes on with it; to see how far it is: {jobs}; one more may have begun: \
+             `webhooks delivery jobs`"
+        ),
     }
 }

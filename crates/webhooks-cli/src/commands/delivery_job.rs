@@ -1,13 +1,15 @@
 //! Many deliveries, replayed by jobs of the server.
 
 use serde_json::{Map, Value, json};
+use webhooks_core::EventId;
 use webhooks_dispatch::clock::{Clock as _, SystemClock};
 
 use super::delivery_bulk::{Bulk, Ended};
 use super::delivery_repair::{Found, OfEndpoint, grouped};
 use super::job::PAUSE;
 use crate::body::add;
-use crate::failure::{Exit, Failure};
+use crate::client::Answer;
+use crate::failure::{Exit, Failure, not_a_service};
 use crate::query::{Query, Status};
 
 /// A job, and what it is to do.
@@ -44,29 +46,16 @@ pub(crate) async fn run(
     if rate == Some(None) {
         return Ok(None);
     }
-    for (endpoint, status, matched) in work {
+    let work = work.into_iter().map(|(endpoint, status, matched)| {
         let share = rate.flatten().map(|rate| 1 + rate * matched as u64 / count.max(1) as u64);
-        let body = body(query, status, share);
-        let path = ["app", bulk.app, "endpoint", endpoint, "bulk-replay"];
-        match bulk.client.post(&path, &body).await {
-            Ok(made) => {
-                let id = made["id"].as_str().unwrap_or_default().to_owned();
-                jobs.push(Job { id, matched, done: 0 });
-            }
-            Err(failure) if Bulk::is_refusal(&failure) => {
-                ended.refused += matched;
-                bulk.context.output.note(format!(
-                    "{} to {endpoint}: {}",
-                    grouped(matched),
-                    failure.one_line()
-                ));
-            }
-            Err(failure) => {
-                ended.stopped = Some(failure);
-                break;
-            }
-        }
-    }
+        (endpoint, body(query, status, share), matched)
+    });
+    let stopped = tokio::select! {
+        begun = begin_all(bulk, work, &mut jobs, &mut ended) => begun.err(),
+        () = signals.next() => Some(Failure::new(Exit::Interrupted, "interrupted")),
+    };
+    ended.may_have_begun = stopped.as_ref().is_some_and(is_unknown);
+    ended.stopped = stopped;
     ended.jobs = jobs.iter().map(|job| job.id.clone()).collect();
     for id in &ended.jobs {
         bulk.context.output.note(format!("job {id} runs, also if this command is interrupted"));
@@ -81,6 +70,63 @@ pub(crate) async fn run(
     bulk.context.output.end_progress();
     ended.done = jobs.iter().map(|job| job.done).sum();
     Ok(Some(ended))
+}
+
+/// Begins the jobs, one after the other.
+async fn begin_all<'w>(
+    bulk: &Bulk<'_>,
+    work: impl Iterator<Item = (&'w str, Map<String, Value>, usize)>,
+    jobs: &mut Vec<Job>,
+    ended: &mut Ended,
+) -> Result<(), Failure> {
+    for (endpoint, body, matched) in work {
+        match begin(bulk, endpoint, &body).await {
+            Ok(id) => jobs.push(Job { id, matched, done: 0 }),
+            Err(failure) if Bulk::is_refusal(&failure) => {
+                ended.refused += matched;
+                bulk.context.output.note(format!(
+                    "{} to {endpoint}: {}",
+                    grouped(matched),
+                    failure.one_line()
+                ));
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(())
+}
+
+/// Begins a job, and returns its id. If the answer is lost, the same request is made once more: its key lets the
+/// server begin one job alone, and answer with that.
+async fn begin(
+    bulk: &Bulk<'_>,
+    endpoint: &str,
+    body: &Map<String, Value>,
+) -> Result<String, Failure> {
+    let path = ["app", bulk.app, "endpoint", endpoint, "bulk-replay"];
+    let key = EventId::random().to_string();
+    let lost = match bulk.client.post_for_answer(&path, body, Some(&key)).await {
+        Ok(answer) => return id_of(&answer),
+        Err(failure) if matches!(failure.exit, Exit::Unreachable | Exit::TimedOut) => failure,
+        Err(failure) => return Err(failure),
+    };
+    match bulk.client.post_for_answer(&path, body, Some(&key)).await {
+        Ok(answer) if answer.status.is_success() => id_of(&answer),
+        // A refusal may be about the first request, which the server is still answering.
+        _ => Err(lost),
+    }
+}
+
+/// Returns the id of a job that has begun.
+fn id_of(answer: &Answer) -> Result<String, Failure> {
+    let made = answer.value()?;
+    let id = made["id"].as_str().filter(|id| !id.is_empty()).map(str::to_owned);
+    id.ok_or_else(|| not_a_service("the server did not answer with a job"))
+}
+
+/// Returns whether a job may have begun although the request for it failed.
+fn is_unknown(failure: &Failure) -> bool {
+    matches!(failure.exit, Exit::Failed | Exit::Interrupted | Exit::TimedOut | Exit::Unreachable)
 }
 
 /// Waits until all jobs have ended.
@@ -118,8 +164,13 @@ fn by_status<'f>(
 ) -> impl Iterator<Item = (&'f str, Status, usize)> {
     let count =
         |status: Status| of.deliveries.iter().filter(|(_, found)| *found == Some(status)).count();
-    let mut statuses = query.statuses.clone();
-    statuses.dedup();
+    let mut statuses = Vec::new();
+    for status in &query.statuses {
+        // Two jobs for one status would deliver twice.
+        if !statuses.contains(status) {
+            statuses.push(*status);
+        }
+    }
     let counts = statuses.into_iter().map(move |status| (&*of.endpoint, status, count(status)));
     counts.filter(|(.., count)| *count > 0)
 }

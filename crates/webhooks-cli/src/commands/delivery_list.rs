@@ -78,6 +78,15 @@ impl QueryOptions {
         Self { endpoint, status: None, since: None, until: None }
     }
 
+    /// Returns the options for attempts, which come until somebody ends them.
+    pub(crate) fn of_attempts(
+        endpoint: Option<String>,
+        status: Option<Status>,
+        since: Option<Timestamp>,
+    ) -> Self {
+        Self { endpoint, status, since, until: None }
+    }
+
     /// Returns whether any is given.
     pub(crate) fn is_given(&self) -> bool {
         let Self { endpoint, status, since, until } = self;

@@ -1,5 +1,6 @@
 //! `delivery replay`, `retry` and `cancel`: of events that are named, or of all deliveries that a query chooses.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::confirm::Confirm;
-use super::delivery_bulk::{Bulk, Ended, Pace, Refusal};
+use super::delivery_bulk::{Bulk, Ended, Pace, Refusal, Repaired};
 use super::delivery_job;
 use super::delivery_list::{QueryOptions, each, endpoints};
 use crate::body::name_statuses;
@@ -105,6 +106,24 @@ impl Repair {
         }
     }
 
+    /// Returns the statuses of which a delivery must have one when its turn comes, of those that a query chose: others
+    /// may have delivered it meanwhile.
+    fn condition(self, query: &Query) -> Vec<Status> {
+        let mut statuses = Vec::new();
+        // The server cancels only what waits.
+        if self == Self::Cancel || query.statuses.is_empty() {
+            return statuses;
+        }
+        // One that is to be retried may have been replayed meanwhile: an attempt now is no second delivery.
+        let also: &[Status] = if self == Self::Retry { self.statuses().0 } else { &[] };
+        for status in query.statuses.iter().chain(also) {
+            if !statuses.contains(status) {
+                statuses.push(*status);
+            }
+        }
+        statuses
+    }
+
     /// Sets the statuses of a query that has none.
     fn choose(self, query: &mut Query) -> Result<(), Failure> {
         let (allowed, by_default) = self.statuses();
@@ -177,16 +196,15 @@ impl RepairArgs {
                 "that is --where with one type at most, and no code except classes such as 5xx",
             ));
         }
-        let bulk = Bulk { client, context, app, repair, rate: self.rate, no_wait };
+        let statuses = repair.condition(&query);
+        let bulk = Bulk { client, context, app, repair, rate: self.rate, statuses, no_wait };
         if !self.events.is_empty() {
             return named(&bulk, &self.events, &query).await;
         }
         let found = find(client, context, app, &query).await?;
         let count = found.count();
         if self.dry_run {
-            context.output.rows(&COUNTS, &found.rows())?;
-            context.output.note(format!("{} match; dry run, nothing was changed", grouped(count)));
-            return Ok(());
+            return end_dry(&bulk, &found);
         }
         if count == 0 {
             return bulk.end(0, Ended::default());
@@ -219,6 +237,20 @@ impl Found {
             |of: &OfEndpoint| json!({ "endpoint": of.endpoint, "matched": of.deliveries.len() });
         self.endpoints.iter().map(row).collect()
     }
+}
+
+/// Prints the numbers that a query finds.
+fn end_dry(bulk: &Bulk<'_>, found: &Found) -> Result<(), Failure> {
+    let (output, count) = (bulk.context.output, found.count());
+    output.rows(&COUNTS, &found.rows())?;
+    if output.is_json() {
+        let mut summary = bulk.summary(count, (0, 0));
+        summary["dryRun"] = json!(true);
+        output.json(&summary)?;
+    } else {
+        output.note(format!("{} match; dry run, nothing was changed", grouped(count)));
+    }
+    Ok(())
 }
 
 /// Finds the deliveries that a query chooses, the endpoints with the most of them first.
@@ -299,10 +331,16 @@ pub(crate) fn grouped(number: usize) -> String {
     text
 }
 
+/// Returns the events that are named, each once: a repeat would be a second delivery.
+fn without_repeats(events: &[String]) -> impl Iterator<Item = &String> {
+    let mut seen = BTreeSet::new();
+    events.iter().filter(move |event| seen.insert(*event))
+}
+
 /// Repairs the deliveries of events that are named. One that cannot be does not stop the others.
 async fn named(bulk: &Bulk<'_>, events: &[String], query: &Query) -> Result<(), Failure> {
     let (mut refusals, mut count, mut pace) = (Vec::new(), 0, Pace::new(bulk.rate));
-    for event in events {
+    for event in without_repeats(events) {
         let endpoints = match endpoints_of(bulk, event, query).await {
             Ok(endpoints) => endpoints,
             Err(failure) if Bulk::is_refusal(&failure) => {
@@ -316,7 +354,10 @@ async fn named(bulk: &Bulk<'_>, events: &[String], query: &Query) -> Result<(), 
             count += 1;
             pace.turn().await;
             match bulk.one(event, &endpoint).await {
-                Ok(()) => bulk.tell(event, &endpoint)?,
+                Ok(Repaired::Done) => bulk.tell(event, &endpoint)?,
+                Ok(Repaired::PassedOver(failure)) => {
+                    refusals.push(Refusal { event: event.clone(), endpoint, failure });
+                }
                 Err(failure) if Bulk::is_refusal(&failure) => {
                     refusals.push(Refusal { event: event.clone(), endpoint, failure });
                 }

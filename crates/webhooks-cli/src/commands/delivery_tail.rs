@@ -8,10 +8,11 @@ use serde_json::Value;
 use webhooks_core::Timestamp;
 use webhooks_dispatch::clock::{Clock as _, SystemClock};
 
-use super::delivery_list::ids;
+use super::delivery_list::{QueryOptions, ids};
 use crate::client::Client;
 use crate::context::Context;
 use crate::failure::{Exit, Failure, not_a_service};
+use crate::moment::past;
 use crate::output::Output;
 use crate::query::{OF_ATTEMPTS, Query, Status};
 use crate::table::Column;
@@ -22,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The pause while the server does not answer.
 const LONG_PAUSE: Duration = Duration::from_secs(1);
 
-/// The time after which no attempt is recorded any longer that ended before others: far more than the server counts on.
+/// The time before the newest end from which no attempt comes again: the server goes back four minutes at most.
 const LATE: Duration = Duration::from_mins(5);
 
 /// The largest page.
@@ -47,11 +48,22 @@ pub(crate) struct TailArgs {
     /// Only attempts that failed: the same as status:failed
     #[arg(long)]
     failed: bool,
+    /// Only attempts to this endpoint, by id or uid; to all of the application by default
+    #[arg(long, value_name = "ID")]
+    endpoint: Option<String>,
+    /// Only attempts of this status: success or fail
+    #[arg(long, hide_possible_values = true, conflicts_with = "failed")]
+    status: Option<Status>,
+    /// Start with those that ended then: a time, or an age such as 10m
+    #[arg(long, value_name = "TIME", value_parser = past)]
+    since: Option<Timestamp>,
 }
 
 impl TailArgs {
     pub(crate) fn query(&self) -> Result<Query, Failure> {
         let mut query = Query::read(&self.query.join(" "), &OF_ATTEMPTS)?;
+        QueryOptions::of_attempts(self.endpoint.clone(), self.status, self.since)
+            .add_to(&mut query)?;
         if self.failed {
             query.statuses.push(Status::Fail);
         }
@@ -69,8 +81,10 @@ impl TailArgs {
         context: &Context,
         app: &str,
     ) -> Result<(), Failure> {
-        let (mut query, mut signals) = (self.query()?, context.interruption.take()?);
+        let mut query = self.query()?;
         query.endpoints = ids(client, app, &query).await?;
+        // Until here, a signal ends the program at once, also at a server that is silent.
+        let mut signals = context.interruption.take()?;
         let place = query.since.map(|since| ("after", since.to_string()));
         let (seen, newest) = (HashMap::new(), Timestamp::UNIX_EPOCH);
         let mut tail = Tail { client, app, query, output: context.output, place, seen, newest };
@@ -99,32 +113,36 @@ impl Tail<'_> {
         let (mut is_lost, mut has_begun) = (false, false);
         loop {
             let mut pause = PAUSE;
-            match self.round().await {
-                Ok(()) => {
+            match self.round().await? {
+                None => {
                     if is_lost {
-                        self.output.note("the server answers again; nothing was missed");
+                        self.output.note("the server answers again; the tail goes on where it was");
                     }
                     (is_lost, has_begun) = (false, true);
                 }
-                Err(failure) if has_begun && is_passing(&failure) => {
+                Some(failure) if has_begun && is_passing(&failure) => {
                     if !is_lost {
                         self.output.note(format!("{}; trying again", failure.one_line()));
                     }
                     (is_lost, pause) = (true, LONG_PAUSE);
                 }
-                Err(failure) => return Err(failure),
+                Some(failure) => return Err(failure),
             }
             SystemClock.sleep(pause).await;
         }
     }
 
-    /// Reads and prints all that is there. A round that fails is begun again at its place.
-    async fn round(&mut self) -> Result<(), Failure> {
+    /// Reads and prints all that is there. Returns the failure of a request, which may pass: the round is begun again
+    /// at its place. Another failure, such as one to print, ends the tail.
+    async fn round(&mut self) -> Result<Option<Failure>, Failure> {
         let (mut at, mut pages) = (self.place.clone(), VecDeque::new());
         loop {
             let mut query = vec![("limit", PAGE.to_owned())];
             query.extend(at.take());
-            let page = self.client.get(&["app", self.app, "attempt"], &query).await?;
+            let page = match self.client.get(&["app", self.app, "attempt"], &query).await {
+                Ok(page) => page,
+                Err(failure) => return Ok(Some(failure)),
+            };
             let (Some(next), Some(is_done), Some(attempts)) =
                 (page["iterator"].as_str(), page["done"].as_bool(), page["data"].as_array())
             else {
@@ -134,16 +152,17 @@ impl Tail<'_> {
                 let id = attempt["id"].as_str().unwrap_or_default();
                 let end = end(attempt);
                 self.newest = self.newest.max(end);
-                if self.seen.insert(id.to_owned(), end).is_none() {
+                if !self.seen.contains_key(id) {
                     self.print(attempt)?;
                 }
+                self.seen.insert(id.to_owned(), end);
             }
             let next = ("iterator", next.to_owned());
             if is_done || self.place.is_none() {
                 self.move_to(next.clone(), self.newest.saturating_sub(LATE));
             }
             if is_done {
-                return Ok(());
+                return Ok(None);
             }
             pages.push_back((next.clone(), self.newest));
             // Nothing is recorded any longer before a page that ended long before the newest.
@@ -183,8 +202,7 @@ fn end(attempt: &Value) -> Timestamp {
     start.unwrap_or(Timestamp::UNIX_EPOCH) + took
 }
 
-/// Returns whether a failure is one of a server that restarts.
+/// Returns whether the failure of a request is one of a server that restarts, or of a proxy before it.
 fn is_passing(failure: &Failure) -> bool {
-    !failure.is_broken_pipe()
-        && matches!(failure.exit, Exit::Unreachable | Exit::TimedOut | Exit::Failed)
+    matches!(failure.exit, Exit::Unreachable | Exit::TimedOut | Exit::Failed)
 }

@@ -1,16 +1,21 @@
 //! The wait for the deliveries of an event.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value;
 use webhooks_dispatch::clock::{Clock as _, SystemClock};
 
-use crate::body::name_statuses;
+use crate::body::{name_of, name_statuses};
 use crate::client::Client;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::table::Column;
+use crate::visible::visible;
+
+/// The most endpoints that are named because they do not get an event.
+const NAMED: usize = 10;
 
 /// The pause between two looks at the deliveries.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -54,15 +59,20 @@ impl Follow {
         ));
         let start = SystemClock.monotonic();
         let path = ["app", app, "msg", event, "endpoint"];
+        let mut told = Told::default();
         loop {
             let mut found = client.list(&path, &[], usize::MAX).await?;
             name_statuses(&mut found);
+            told.tell((client, context), (app, event), &found).await;
             let (waiting, all) = (found.iter().filter(|found| waits(found)).count(), found.len());
             let is_over = SystemClock.monotonic().saturating_since(start) >= self.within;
             if waiting == 0 || is_over {
                 context.output.end_progress();
                 context.output.rows(&COLUMNS, &found)?;
-                return end(context, waiting, &found);
+                if found.is_empty() {
+                    tell_why(client, context, app).await;
+                }
+                return end(waiting, &found);
             }
             context.output.progress(format!("{} of {all} have ended", all - waiting));
             SystemClock.sleep(PAUSE).await;
@@ -74,7 +84,7 @@ fn waits(found: &Value) -> bool {
     matches!(found["statusText"].as_str(), Some("pending" | "sending"))
 }
 
-fn end(context: &Context, waiting: usize, found: &[Value]) -> Result<(), Failure> {
+fn end(waiting: usize, found: &[Value]) -> Result<(), Failure> {
     let (all, failed) =
         (found.len(), found.iter().filter(|found| found["statusText"] != "success").count());
     if waiting > 0 {
@@ -83,8 +93,70 @@ fn end(context: &Context, waiting: usize, found: &[Value]) -> Result<(), Failure
     if failed > 0 {
         return Err(Failure::new(Exit::Failed, format!("{failed} of {all} were not delivered")));
     }
-    if all == 0 {
-        context.output.note("no endpoint wants this event");
-    }
     Ok(())
+}
+
+/// The failed attempts that people were told of: the time of the attempt after them, by endpoint.
+#[derive(Default)]
+struct Told(HashMap<String, String>);
+
+impl Told {
+    /// Tells of the attempts that have failed since the last look.
+    async fn tell(
+        &mut self,
+        (client, context): (&Client, &Context),
+        (app, event): (&str, &str),
+        found: &[Value],
+    ) {
+        for delivery in found {
+            let status = delivery["statusText"].as_str();
+            let next = delivery["nextAttempt"].as_str().unwrap_or_default();
+            let id = delivery["id"].as_str().unwrap_or_default();
+            let is_told = self.0.get(id).is_some_and(|told| told == next);
+            if is_told || !matches!(status, Some("sending" | "fail")) {
+                continue;
+            }
+            let path = ["app", app, "attempt", "msg", event];
+            let of_endpoint = [("endpoint_id", id.to_owned())];
+            // The wait goes on if nobody knows why it failed.
+            let Ok(attempts) = client.list(&path, &of_endpoint, 1).await else { continue };
+            let Some(attempt) = attempts.first() else { continue };
+            context.output.end_progress();
+            context.output.note(failed(name_of(delivery), attempt, next));
+            self.0.insert(id.to_owned(), next.to_owned());
+        }
+    }
+}
+
+/// Returns the words for an attempt that failed.
+fn failed(name: &str, attempt: &Value, next: &str) -> String {
+    let why = match attempt["responseStatusCode"].as_u64() {
+        None | Some(0) => {
+            format!("no answer: {}", attempt["response"].as_str().unwrap_or_default())
+        }
+        Some(code) => code.to_string(),
+    };
+    let next = match next {
+        "" => "no attempt follows".to_owned(),
+        time => format!("next attempt at {time}"),
+    };
+    visible(&format!("{name}: {why}; {next}"))
+}
+
+/// Tells that no endpoint got the event, and why.
+async fn tell_why(client: &Client, context: &Context, app: &str) {
+    context.output.note("no endpoint wants this event");
+    let endpoints = client.list(&["app", app, "endpoint"], &[], NAMED).await.unwrap_or_default();
+    for endpoint in &endpoints {
+        let types = endpoint["eventTypes"].as_array().into_iter().flatten();
+        let types: Vec<&str> = types.filter_map(Value::as_str).collect();
+        let why = if endpoint["disabled"] == true {
+            "is disabled".to_owned()
+        } else if types.is_empty() {
+            "wants other channels".to_owned()
+        } else {
+            format!("wants {}", types.join(", "))
+        };
+        context.output.note(visible(&format!("{} {why}", name_of(endpoint))));
+    }
 }

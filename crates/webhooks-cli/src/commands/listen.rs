@@ -32,7 +32,7 @@ use self::forward::{Forwarder, Target, target, typed_target};
 use self::inbox::Inbox;
 use self::inspect::{Hidden, Inspector};
 use self::plan::{Failures, Manner, Plan, failures, rate, status};
-use self::pull::{Poller, Wanted};
+use self::pull::{Poller, SigningSecret, Wanted};
 use self::seen::Seen;
 use self::server::Server;
 use self::tally::Tally;
@@ -158,15 +158,18 @@ impl Misbehaviour {
 }
 
 pub(crate) async fn run(args: ListenArgs, context: &Context) -> Result<(), Failure> {
-    let mut signals = context.interruption.take()?;
     let secrets = args.secrets.iter().map(|text| secret::read_given("--secret", text));
     let mut secrets = secrets.collect::<Result<Vec<_>, _>>()?;
     let poller = match &args.app {
         Some(app) => {
-            if secrets.is_empty() {
-                secrets.push(Secret::generate().dangerous_text().to_owned());
-            }
-            let secret = secrets.first().cloned().unwrap_or_default();
+            let secret = match secrets.first() {
+                Some(given) => SigningSecret::Given(given.clone()),
+                None => {
+                    let made = Secret::generate().dangerous_text().to_owned();
+                    secrets.push(made.clone());
+                    SigningSecret::Made(made)
+                }
+            };
             let wanted = match &args.endpoint {
                 Some(endpoint) => Wanted::Endpoint(endpoint),
                 None => Wanted::Types(&args.types),
@@ -175,12 +178,16 @@ pub(crate) async fn run(args: ListenArgs, context: &Context) -> Result<(), Failu
         }
         None => None,
     };
+    // Until here, a signal ends the program at once, also at standard input and at a service that is silent. A poller
+    // that was made in that moment expires.
+    let mut signals = context.interruption.take()?;
     let result = receive(&args, context, secrets, poller.as_ref(), &mut signals).await;
     if let Some(poller) = &poller {
         tokio::select! {
             () = poller.remove() => {}
             () = signals.next() => {
-                Output::warn(format!("the temporary poller {} stays for an hour at most", poller.id));
+                let id = poller.id();
+                Output::warn(format!("the temporary poller {id} stays for an hour at most"));
             }
         }
     }
@@ -272,16 +279,22 @@ impl Source<'_> {
     fn tell_ready(&self, page: Option<&str>, context: &Context) -> Result<(), Failure> {
         let output = context.output;
         let mut ready = match self {
-            Self::Poller(Poller { app, id, secret, .. }, _) => {
+            Self::Poller(poller, _) => {
+                let (app, id, secret) = (&poller.app, poller.id(), poller.secret.made());
                 let server = &context.global.server;
                 if !output.is_json() {
                     output.note(format!("ready: pulling the events of {app} from {server} by the poller {id}, which is removed on exit; Ctrl-C ends it"));
-                    output.note(format!("forwarded requests are signed with {secret}"));
+                    let signer = secret.unwrap_or("the given secret");
+                    output.note(format!("forwarded requests are signed with {signer}"));
                     output.note(format!(
                         "answers are recorded: webhooks delivery list --endpoint {id} --app {app}"
                     ));
                 }
-                json!({ "pulling": server, "app": app, "poller": id, "secret": secret })
+                let mut ready = json!({ "pulling": server, "app": app, "poller": id });
+                if let Some(secret) = secret {
+                    ready["secret"] = secret.into();
+                }
+                ready
             }
             Self::Server(_) => {
                 let url = self.url();

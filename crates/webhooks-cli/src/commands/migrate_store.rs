@@ -53,7 +53,7 @@ pub(crate) struct MigrateStoreArgs {
 
 pub(crate) async fn run(args: MigrateStoreArgs, context: &Context) -> Result<(), Failure> {
     // A URL may have a password, which no error shows.
-    if args.from.to_string_lossy().contains("://") {
+    if Database::is_url(&args.from.to_string_lossy()) {
         return Err(Failure::usage("--from is not a file"));
     }
     let mut signals = context.interruption.take()?;
@@ -122,7 +122,7 @@ impl Migration {
             self.tell(&checks, &others, &state)?;
             let database = &self.database;
             self.output.note(match state {
-                ImportState::New => format!("{database} is empty, and can take all of it"),
+                ImportState::New => format!("{database} has no events yet, and can take all of it"),
                 ImportState::Begun { .. } => {
                     format!("{database} has a part of it, and can go on; nothing was written")
                 }
@@ -285,7 +285,7 @@ impl Migration {
             }
             SourceError::Open(BackupError::NoStore { .. }) => (Exit::Refused, None),
             SourceError::Open(BackupError::Read { path, .. }) if !path.exists() => {
-                (Exit::NotFound, None)
+                (Exit::Usage, None)
             }
             SourceError::Unknown { .. } => (Exit::Refused, Some("update this program")),
             _ => (Exit::Failed, None),
@@ -311,6 +311,9 @@ impl Migration {
                     "name the file with which it was begun; if a service has used that since, run DROP SCHEMA webhooks CASCADE in the database and begin again",
                 ),
             ),
+            ImportError::NoRight => {
+                (Exit::Refused, Some("let the owner grant CREATE on the database to the role"))
+            }
             ImportError::InUse => {
                 (Exit::Refused, Some("stop all services that use it, wait a minute, and try again"))
             }

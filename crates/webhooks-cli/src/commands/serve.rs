@@ -35,6 +35,9 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failur
     let tls = certificate.as_ref().map(|used| used.tls.clone());
     let url = listener.as_ref().map(|listener| args.url(listener, tls.is_some())).transpose()?;
     service.public_url = url.clone().unwrap_or(service.public_url);
+    if args.has(Role::Api) {
+        args.check_first_key_file(&database)?;
+    }
     let Opened { store, admin, closing, is_new } = database.open().await?;
     let metrics = Metrics::default();
     let engine = Engine::builder(store, transport).settings(args.engine());
@@ -44,7 +47,11 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failur
         engine = engine.observer(spans.clone());
     }
     let engine = engine.build();
-    let key = if args.has(Role::Api) { args.first_key(&admin).await? } else { None };
+    let key = if args.has(Role::Api) {
+        args.first_key((context, &database), &admin).await?
+    } else {
+        None
+    };
     let worker = args.has(Role::Worker).then(|| engine.start());
     let running = Service::new(engine, admin, service, metrics);
     if let Some(spans) = &spans {

@@ -108,7 +108,7 @@ pub(super) fn copy(table: &str, columns: &[&str]) -> String {
 
 impl Kind {
     /// Returns a value as PostgreSQL reads it; `None` if it is of another kind.
-    fn convert(self, value: ValueRef<'_>) -> Option<Field> {
+    pub(super) fn convert(self, value: ValueRef<'_>) -> Option<Field> {
         if value == ValueRef::Null {
             return Some(None);
         }

@@ -89,7 +89,10 @@ fn what_is_there_is_not_overwritten() {
     place.run(&["backup", "copy.db"]).ok();
     place.run(&["app", "create", "After"]).ok();
     place.run(&["backup", "copy.db"]).failed(6, &["\"copy.db\" exists already", "--force"]);
-    place.run(&["backup", "webhooks.db", "--force"]).failed(6, &["in use"]);
+    place.run(&["backup", "webhooks.db", "--force"]).failed(6, &["the file that is to be copied"]);
+    place
+        .run(&["restore", "copy.db", "--database", "copy.db", "--force"])
+        .failed(6, &["copy.db\" is the file that is to be copied", "another file"]);
     place.run(&["restore", "copy.db", "--database", "webhooks.db"]).failed(6, &["--force"]);
     place
         .run(&["restore", "copy.db", "--database", "webhooks.db", "--force"])

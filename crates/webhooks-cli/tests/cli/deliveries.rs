@@ -2,12 +2,15 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use webhooks_dispatch::clock::{Clock as _, SystemClock};
 
-use crate::program::{Place, Served, signal};
+use crate::fake_service::{Answer, answer, fake_service, json};
+use crate::program::{Ended, Place, Served, signal};
 use crate::receiver::receiver;
 
 fn rows(text: &str) -> Vec<Value> {
@@ -63,6 +66,16 @@ fn a_query_chooses_what_is_cancelled_and_replayed() {
     let dry = place.run(&[&cancel[..], &["--dry-run"]].concat());
     assert!(dry.err.contains("3 match; dry run"), "{dry:?}");
     assert_eq!(dry.ok(), "crm\t3\n");
+    let dry = rows(&place.run(&[&cancel[..], &["--dry-run", "--json"]].concat()).ok());
+    assert_eq!(dry[0], json!({ "endpoint": "crm", "matched": 3 }));
+    let counted = |matched: u32| {
+        json!({
+            "done": "cancelled", "matched": matched, "deliveries": 0, "refused": 0, "dryRun": true
+        })
+    };
+    assert_eq!(dry[1], counted(3));
+    let none = ["delivery", "cancel", "--where", "type:none", "--dry-run", "--json"];
+    assert_eq!(place.run(&none).json(), counted(0));
     assert_eq!(count("status:pending"), 6);
     let ended = place.run(&[&cancel[..], &["--yes", "--json"]].concat()).json();
     let expected = json!({ "done": "cancelled", "matched": 3, "deliveries": 3, "refused": 0 });
@@ -151,6 +164,83 @@ fn ctrl_c_leaves_the_job_of_the_server_running() {
     until(&place, &["delivery", "jobs", &job], |found| {
         found[0]["status"] == "finished" && found[0]["data"]["deliveries"] == 6
     });
+}
+
+/// A service with one delivery that failed, `one` to `ep_1`. It answers each POST with `posted`.
+fn with_one(posted: impl Fn() -> Answer + Send + Sync + 'static) -> Place {
+    let url = fake_service(move |method, path| {
+        if method == "POST" {
+            posted()
+        } else if path.ends_with("/qtask_1") {
+            json(&json!({ "status": "finished", "data": { "deliveries": 1 } }))
+        } else {
+            let delivery = json!({ "id": "one", "eventType": "a.b", "statusText": "fail" });
+            json(&json!({ "data": [delivery], "done": true, "iterator": null }))
+        }
+    });
+    let mut place = Place::new();
+    place.set("WEBHOOKS_SERVER", &url);
+    place
+}
+
+/// The words of a bulk over that delivery.
+fn of_one(repair: &str) -> [&str; 8] {
+    ["delivery", repair, "--where", "endpoint:ep_1", "--app", "acme", "--yes", "--json"]
+}
+
+#[test]
+fn one_that_was_delivered_meanwhile_is_passed_over() {
+    let place = with_one(|| {
+        answer("409 Conflict", "", br#"{ "code": "other_status", "detail": "It is delivered." }"#)
+    });
+    let expected = json!({
+        "done": "retried", "matched": 1, "deliveries": 0, "refused": 0, "passedOver": 1
+    });
+    assert_eq!(place.run(&of_one("retry")).json(), expected);
+    let told = place.run(&of_one("retry")[..7]);
+    assert!(told.err.contains("retried 0 of 1, 1 had ended meanwhile"), "{told:?}");
+    let place = with_one(|| answer("409 Conflict", "", br#"{ "code": "conflict" }"#));
+    place.run(&of_one("retry")).failed(7, &["1 of 1 were refused"]);
+}
+
+#[test]
+fn an_event_that_is_named_twice_is_delivered_once() {
+    let place = with_one(|| json(&json!({})));
+    let named =
+        ["delivery", "retry", "one", "one", "--endpoint", "ep_1", "--app", "acme", "--json"];
+    assert_eq!(rows(&place.run(&named).ok()).len(), 1);
+}
+
+#[test]
+fn a_job_is_asked_for_once_more_if_the_answer_is_lost() {
+    let asked = AtomicUsize::new(0);
+    let place = with_one(move || match asked.fetch_add(1, Ordering::Relaxed) {
+        0 => Vec::new(),
+        _ => json(&json!({ "id": "qtask_1" })),
+    });
+    let ended = place.run(&of_one("replay")).json();
+    assert_eq!((&ended["deliveries"], &ended["jobs"]), (&json!(1), &json!(["qtask_1"])));
+
+    let place = with_one(Vec::new);
+    let says = ["replayed 0 of 1", "it may have begun: `webhooks delivery jobs`"];
+    place.run(&of_one("replay")).failed(3, &says);
+}
+
+#[test]
+fn ctrl_c_ends_the_wait_for_a_job_to_begin() {
+    let (sender, asked) = mpsc::sync_channel(10);
+    let place = with_one(move || {
+        let _told = sender.send(());
+        loop {
+            std::thread::park();
+        }
+    });
+    let mut command = place.command(&of_one("replay"));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    asked.recv_timeout(Duration::from_mins(1)).unwrap();
+    signal(&child, "INT");
+    let ended = Ended::new(child.wait_with_output().unwrap());
+    ended.failed(130, &["interrupted", "it may have begun: `webhooks delivery jobs`"]);
 }
 
 #[test]

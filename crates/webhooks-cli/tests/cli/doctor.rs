@@ -130,6 +130,10 @@ fn the_service_is_asked_whether_it_may_deliver() {
     };
     let policy = || checks().into_iter().find(|check| check["name"] == "address policy").unwrap();
     until("an attempt", || policy()["state"] == "ok");
+    // One attempt that failed is enough for a warning.
+    let endpoint = checks().into_iter().find(|check| check["name"] == "endpoint").unwrap();
+    assert_eq!(endpoint["state"], "warning", "{endpoint}");
+    assert!(endpoint["found"].as_str().unwrap().contains("its last attempt failed at 20"));
     assert!(
         policy()["found"].as_str().unwrap().contains("the service sends there"),
         "{}",

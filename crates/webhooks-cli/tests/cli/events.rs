@@ -31,7 +31,7 @@ fn an_event_is_published_again_under_another_id() {
     assert_eq!(first[1]["statusText"], "success");
     // The same id again is the same event.
     assert_eq!(rows(&place.run(&named).ok())[0]["id"], first[0]["id"]);
-    place.run(&["event", "again", "none"]).failed(5, &["message"]);
+    place.run(&["event", "again", "none"]).failed(5, &["There is no such message: none (404)"]);
 
     let pretty = place.run(&["event", "show", "i-17", "--payload", "pretty"]).ok();
     assert_eq!(pretty, "{\n  \"total\": 1.50,\n  \"by\": \"\\u001b[2J\"\n}\n");
@@ -46,6 +46,20 @@ fn an_event_is_published_again_under_another_id() {
     assert_eq!((list(&[]), list(&["type:invoice.*"]), list(&["type:user.made"])), (4, 3, 1));
     assert_eq!((list(&["tag:import", "since:1h"]), list(&["until:1h"])), (3, 0));
     assert_eq!((list(&["--type", "user.*"]), list(&["type:invoice.*", "--limit", "2"])), (1, 2));
+}
+
+#[test]
+fn a_wait_says_why_nothing_arrives() {
+    let mut place = Place::new();
+    let _served = place.serve(&["--dev"]);
+    place.run(&["app", "create", "Acme"]).ok();
+    let url = receiver("503 Service Unavailable");
+    place.run(&["endpoint", "create", &url, "--uid", "crm", "--types", "invoice.*"]).ok();
+    let unwanted = place.run(&["publish", "user.made", "{}", "--wait"]);
+    assert!(unwanted.err.contains("crm wants invoice.*"), "{unwanted:?}");
+    unwanted.ok();
+    let words = ["publish", "invoice.paid", "{}", "--wait", "--within", "4s"];
+    place.run(&words).failed(9, &["crm: 503; next attempt at 20", "1 of 1 still wait"]);
 }
 
 #[test]

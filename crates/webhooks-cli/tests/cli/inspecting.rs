@@ -128,7 +128,7 @@ fn a_request_can_be_copied_and_stored() {
     let (_, found) = inspected.requests();
     let curl = found["requests"][0]["curl"].as_str().unwrap();
     let words = shlex::split(curl).unwrap();
-    assert_eq!(words[..3], ["curl", "-X", "POST"]);
+    assert_eq!(words[..5], ["curl", "--globoff", "--path-as-is", "-X", "POST"]);
     let has = |word: &str| words.iter().any(|found| found == word);
     assert!(has(&body) && has("x-quote: it's $(id)") && has("x-token: (hidden)"), "{words:?}");
     assert_eq!(*words.last().unwrap(), format!("http://{}/in?x=1", inspected.listening.address));

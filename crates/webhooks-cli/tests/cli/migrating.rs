@@ -382,7 +382,7 @@ async fn nothing_is_overwritten_and_nothing_in_use_is_copied() {
     let mut place = Place::new();
     let url = Cluster::shared().database().await;
     let migrate = |place: &Place, more: &[&str]| place.run(&words(&url, more));
-    migrate(&place, &[]).failed(5, &["cannot copy webhooks.db"]);
+    migrate(&place, &[]).failed(2, &["cannot copy webhooks.db"]);
     place.write("webhooks.db", &"no database ".repeat(1_000));
     migrate(&place, &[]).failed(6, &["not the file of a store"]);
     std::fs::remove_file(place.path("webhooks.db")).unwrap();
@@ -429,6 +429,35 @@ async fn nothing_is_overwritten_and_nothing_in_use_is_copied() {
     migrate(&place, &[]).failed(6, &["earlier state", "nothing is overwritten"]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_cannot_make_the_schema_is_refused_by_the_dry_run() {
+    let mut place = Place::new();
+    stop(place.serve(&[]));
+    let url = Cluster::shared().database().await;
+    drop(hold(&url, "CREATE ROLE poor LOGIN").await);
+    let poor = url.replace("postgres@", "poor@");
+    place
+        .run(&words(&poor, &["--dry-run"]))
+        .failed(6, &["may not create a schema", "grant CREATE"]);
+}
+
+/// Goal: a value that changed, but not its length, is another state of the file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_of_the_same_length_is_another_one() {
+    let mut place = Place::new();
+    let _served = place.serve(&[]);
+    place.run(&["app", "create", "Acme", "--uid", "acme"]).ok();
+    place.run(&["backup", "copy.db"]).ok();
+    let url = Cluster::shared().database().await;
+    let migrate = || place.run(&["migrate-store", "--from", "copy.db", "--to", &url]);
+    migrate().ok();
+    let file = webhooks_sqlite::rusqlite::Connection::open(place.path("copy.db")).unwrap();
+    let change = "UPDATE admin_records SET body = replace(body, 'Acme', 'Emca')";
+    assert!(file.execute(change, ()).unwrap() > 0);
+    drop(file);
+    migrate().failed(6, &["earlier state"]);
+}
+
 #[test]
 fn a_url_that_is_wrong_is_not_shown() {
     let mut place = Place::new();
@@ -442,6 +471,15 @@ fn a_url_that_is_wrong_is_not_shown() {
     to("other.db").failed(2, &["--to is not a postgres:// URL"]);
     to("postgres://u:hunter2@127.0.0.1:1/d").failed(1, &["postgres://127.0.0.1/d", "@FILE"]);
     to("postgres://u:hun/ter2@127.0.0.1:1/d").failed(2, &["--to is not a postgres:// URL"]);
+    let slashes = ["postgres:/u:hunter2@127.0.0.1:1/d", "postgres:///u:hunter2@127.0.0.1:1/d"];
+    for url in slashes {
+        to(url).failed(2, &["--to is not a postgres:// URL"]);
+        let serve = place.run(&["serve", "--database", url]);
+        assert!(!format!("{serve:?}").contains("hunter2"), "{serve:?}");
+        serve.failed(2, &["a postgres:// URL"]);
+    }
+    to("postgres://u@127.0.0.1:1/d?password=hunter2")
+        .failed(1, &["postgres://127.0.0.1/d", "@FILE"]);
     let from = ["migrate-store", "--from", "postgres://u:hunter2@h/d", "--to", "postgres://h/d"];
     place.run(&from).failed(2, &["is not a file"]);
     place.run(&words("postgres://h/d", &["--batch", "0"])).failed(2, &["--batch"]);

@@ -2,11 +2,16 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::listener::{Listening, SECRET, has_status, place};
-use crate::program::Place;
+use crate::fake_service::{self, fake_service};
+use crate::listener::{Listening, has_status, place};
+use crate::program::{Ended, Place, read, signal};
 use crate::receiver::receiver;
 
 #[test]
@@ -21,7 +26,8 @@ fn events_are_pulled_forwarded_and_the_poller_is_removed() {
     let options =
         ["--app", "acme", "--types", "invoice.*", "--secret", "@secret", "--forward-to", &url];
     let mut pulling = Listening::start(&place, &options);
-    assert_eq!((&pulling.ready["app"], &pulling.ready["secret"]), (&"acme".into(), &SECRET.into()));
+    // A secret that was given is not printed.
+    assert_eq!((&pulling.ready["app"], &pulling.ready["secret"]), (&"acme".into(), &Value::Null));
     let poller = pulling.ready["poller"].as_str().unwrap().to_owned();
     place.run(&["publish", "user.created", "{}", "--app", "acme"]).ok();
     let published =
@@ -190,4 +196,62 @@ fn a_poller_gets_what_an_endpoint_gets_and_ends_by_itself() {
     let time = |name: &str| found["data"][0][name].as_str().unwrap().to_owned();
     assert!(time("expiresAt") > time("createdAt"), "{found}");
     place.run(&["listen", "--app", "acme", "--endpoint", "none"]).failed(5, &["endpoint"]);
+}
+
+/// Goal: a service that restarts and a poller that has expired cost no event. Method: the service answers in turn with
+/// an event, 502 and 404, and with another event to a new poller.
+#[test]
+fn a_restart_is_waited_for_and_a_poller_that_is_gone_is_made_again() {
+    let (made, pulls) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let url = fake_service(move |method, path| {
+        let page = |id: &str| {
+            let mut message = json!({ "id": id, "eventType": "a.b", "payload": {} });
+            message["timestamp"] = "2026-01-02T03:04:06Z".into();
+            fake_service::json(&json!({ "data": [message], "iterator": "1", "done": true }))
+        };
+        let is_first = path.ends_with("/poller/poll_1");
+        match method {
+            "POST" => {
+                let id = format!("poll_{}", made.fetch_add(1, Ordering::Relaxed) + 1);
+                fake_service::json(&json!({ "id": id, "createdAt": "2026-01-02T03:04:05Z" }))
+            }
+            "GET" if is_first => match pulls.fetch_add(1, Ordering::Relaxed) {
+                0 => page("first"),
+                1 => fake_service::answer("502 Bad Gateway", "", b"restarting"),
+                _ => fake_service::answer("404 Not Found", "", b"{}"),
+            },
+            "GET" => page("second"),
+            _ => fake_service::json(&json!({})),
+        }
+    });
+    let mut place = Place::new();
+    place.set("WEBHOOKS_SERVER", &url);
+    let mut pulling = Listening::start(&place, &["--app", "a", "--expect", "2"]);
+    assert_eq!(pulling.next()["id"], "first");
+    assert_eq!(pulling.next()["id"], "second");
+    assert_eq!(pulling.code(), Some(0));
+    let log = read(&place.path("listen.log"));
+    for text in ["restarting (502)", "poll_1 is gone from the service; poll_2 goes on"] {
+        assert!(log.contains(text), "{text:?} is not in {log}");
+    }
+}
+
+#[test]
+fn a_signal_ends_it_while_the_service_is_silent() {
+    let (sender, asked) = mpsc::sync_channel(10);
+    let url = fake_service(move |_method, _path| {
+        let _told = sender.send(());
+        loop {
+            std::thread::park();
+        }
+    });
+    let mut place = Place::new();
+    place.set("WEBHOOKS_SERVER", &url);
+    for words in [&["listen"][..], &["delivery", "tail", "endpoint:crm"]] {
+        let mut command = place.command(&[words, &["--app", "a"]].concat());
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        asked.recv_timeout(Duration::from_mins(1)).unwrap();
+        signal(&child, "INT");
+        Ended::new(child.wait_with_output().unwrap()).failed(130, &["interrupted"]);
+    }
 }

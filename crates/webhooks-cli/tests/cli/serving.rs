@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
+use crate::fake_service::{answer, fake_service};
 use crate::program::{Place, Served, read};
 
 #[test]
@@ -53,6 +54,58 @@ fn the_first_key_can_go_into_a_file_that_others_cannot_read() {
     let ended = place.run(&["app", "list", "--key", "@key"]);
     assert!(!ended.err.contains("warning"), "{ended:?}");
     ended.ok();
+}
+
+#[test]
+fn a_file_for_the_first_key_that_is_not_written_is_told() {
+    let mut place = Place::new();
+    place.write("key", "of another service");
+    let words = ["serve", "--listen", "127.0.0.1:0", "--first-key-file", "key"];
+    place.run(&words).failed(1, &["key, which --first-key-file names, exists", "name another"]);
+    assert!(!place.path("webhooks.db").exists());
+    drop(place.serve(&[]));
+    // The log of a service is complete once it is ready.
+    let _served = place.serve(&["--first-key-file", "new"]);
+    let log = read(&place.path("serve.log"));
+    let says = "webhooks.db has its keys already: --first-key-file is not written";
+    assert!(log.contains(says) && !place.path("new").exists(), "{log}");
+}
+
+#[test]
+fn a_setting_in_another_form_is_told_with_the_right_one() {
+    let place = Place::new();
+    let check = |words: &[&str], says: &str| {
+        place.run(&[&["serve", "--check"], words].concat()).failed(2, &[says]);
+    };
+    for listen in ["8072", ":8072", "localhost:8072"] {
+        check(&["--listen", listen], "write it as 127.0.0.1:8072");
+    }
+    check(&["--listen", "127.0.0.1"], "such as 127.0.0.1:8071");
+    check(&["--allow-network", "10.0.0.1"], "write it as 10.0.0.1/32");
+    let url = ["--base-path", "/hooks", "--public-url", "https://a.test"];
+    check(&url, "--public-url does not end with the base path /hooks");
+    let url = ["--base-path", "/hooks", "--public-url", "https://a.test/hooks/"];
+    place.run(&[&["serve", "--check"], &url[..]].concat()).ok();
+}
+
+#[test]
+fn a_key_without_the_sign_of_its_file_is_told() {
+    let mut place = Place::new();
+    let _served = place.serve(&["--first-key-file", "key.txt"]);
+    place.set("WEBHOOKS_KEY", "key.txt");
+    place.run(&["app", "list"]).failed(4, &["did you mean @key.txt?"]);
+}
+
+#[test]
+fn a_url_that_is_not_that_of_the_service_is_told() {
+    let mut place = Place::new();
+    let served = place.serve(&["--base-path", "/hooks"]);
+    let root = served.url.strip_suffix("/hooks").unwrap();
+    let list = |url: &str| place.run(&["app", "list", "--server", url]);
+    let other = fake_service(|_method, _path| answer("404 Not Found", "", b"<html>"));
+    list(&other).failed(3, &["is no webhook service: it answers 404", "is there a base path"]);
+    list(root).failed(3, &["is no webhook service", "is there a base path"]);
+    list(&served.url.replace("http://", "https://")).failed(3, &["use http://"]);
 }
 
 #[test]

@@ -3,10 +3,12 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
 use std::process::{Child, ChildStdout, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::program::{Place, signal};
+use crate::fake_service::{self, fake_service};
+use crate::program::{Ended, Place, signal};
 use crate::receiver::receiver;
 
 /// A tail that runs.
@@ -96,10 +98,15 @@ fn a_query_chooses_and_lines_have_tabs_between_their_cells() {
     place.run(&["endpoint", "create", &receiver("204 No Content"), "--uid", "well"]).ok();
     place.run(&["endpoint", "create", &receiver("500 Oh"), "--uid", "ill"]).ok();
     let mut failed = Tail::start(&place, &["--failed", "since:1h"]);
+    let options = ["--endpoint", "ill", "--status", "fail", "--since", "1h"];
+    let mut ill = Tail::start(&place, &options);
     let mut well = Tail::start(&place, &["code:2xx", "type:a.*", "since:1h"]);
     place.run(&["publish", "a.b", "{}"]).ok();
     let line = failed.line();
     assert_eq!(line.split('\t').collect::<Vec<_>>()[1..4], ["fail", "500", "a.b"], "{line}");
+    assert_eq!(ill.line(), line);
+    assert_eq!(ill.end().0, "");
+    place.run(&["delivery", "tail", "--status", "pending"]).failed(2, &["success or fail"]);
     let line = well.line();
     assert_eq!(line.split('\t').collect::<Vec<_>>()[1..4], ["success", "204", "a.b"], "{line}");
     assert_eq!((failed.end().0, well.end().0), (String::new(), String::new()));
@@ -133,4 +140,24 @@ fn a_server_that_never_answered_is_a_failure() {
     place
         .run(&["delivery", "tail", "--app", "a"])
         .failed(1, &["must be the URL of a webhook service"]);
+}
+
+/// Goal: a failure to print is none of the server, and loses no line in silence. Method: the first look finds nothing.
+#[test]
+fn an_output_that_cannot_be_written_ends_a_tail() {
+    let has_begun = AtomicBool::new(false);
+    let attempt = json!({ "id": "atmpt_1", "timestamp": "2026-01-02T03:04:05Z" });
+    let url = fake_service(move |_method, _path| {
+        let count = usize::from(has_begun.swap(true, Ordering::Relaxed));
+        let found: Vec<_> = std::iter::repeat_n(&attempt, count).collect();
+        fake_service::json(&json!({ "data": found, "iterator": "1", "done": true }))
+    });
+    let mut place = Place::new();
+    place.set("WEBHOOKS_SERVER", &url);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = place.command(&["delivery", "tail", "--app", "a"]);
+    let child = command.stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+    let ended = Ended::new(child.wait_with_output().unwrap());
+    assert!(!ended.err.contains("trying again"), "{ended:?}");
+    ended.failed(1, &["cannot write the output"]);
 }

@@ -72,6 +72,14 @@ fn commands_trust_a_certificate_that_they_are_told_to_trust() {
     place.run(&["app", "list", "--ca", "key.pem"]).failed(2, &["key.pem", "no certificate in PEM"]);
 }
 
+/// Such as `openssl req -x509` makes it by default.
+#[test]
+fn the_certificate_of_an_authority_is_no_certificate_of_a_server() {
+    let unconstrained = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let (place, _served) = served(&Pair::with(|params| params.is_ca = unconstrained));
+    place.run(&["app", "list"]).failed(3, &["CaUsedAsEndEntity", "basicConstraints", "CA:FALSE"]);
+}
+
 /// A file of a project must not choose who may read the user's key.
 #[test]
 fn a_project_cannot_make_the_users_key_trust_its_authority() {
@@ -135,7 +143,7 @@ fn a_slow_handshake_and_a_request_without_tls_hold_up_nobody() {
     connect(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").read_to_string(&mut told).unwrap();
     assert!(told.starts_with("HTTP/1.1 400 ") && told.contains("speaks HTTPS"), "{told}");
     let plain = format!("http://{address}");
-    place.run(&["app", "list", "--server", &plain]).failed(6, &["This port speaks HTTPS"]);
+    place.run(&["app", "list", "--server", &plain]).failed(3, &["use https://"]);
     place.run(&["app", "list"]).ok();
 }
 
@@ -166,6 +174,17 @@ fn the_check_tells_what_is_wrong_with_a_pair() {
     check().failed(2, &["not valid before 4000-01-01"]);
     place.run(&["serve", "--check", "--tls-cert", "cert.pem"]).failed(2, &["no --tls-key"]);
     place.run(&["serve", "--check", "--tls-key", "key.pem"]).failed(2, &["no --tls-cert"]);
+}
+
+#[test]
+fn a_certificate_without_the_host_of_the_public_url_is_warned_of() {
+    let place = Place::new();
+    Pair::new().write(&place);
+    for (url, is_warned) in [("https://hooks.test/", true), ("https://127.0.0.1:8443", false)] {
+        let ended = place.run(&[&["serve", "--check", "--public-url", url][..], &OPTIONS].concat());
+        assert_eq!(ended.err.contains("no name in cert.pem is hooks.test"), is_warned, "{ended:?}");
+        ended.ok();
+    }
 }
 
 #[test]

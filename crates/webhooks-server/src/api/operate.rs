@@ -6,24 +6,39 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::StatusCode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use webhooks_admin::Action;
-use webhooks_core::{DeliveryId, EventId, Timestamp};
+use webhooks_core::{DeliveryId, DeliveryStatus, EventId, Timestamp};
 use webhooks_dispatch::Replay;
-use webhooks_dispatch::history::{HistoryStore as _, Query};
+use webhooks_dispatch::history::{DeliveryRecord, HistoryStore as _, Query};
 use webhooks_dispatch::monitor::{EndpointHealth, MonitorStore as _, Statistics, WorkerReport};
 use webhooks_dispatch::store::{OperationError, StoreError};
 
 use super::endpoint::EndpointPath;
 use super::message_out::record;
+use super::status::Status;
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Params, Path};
+use crate::extract::{OptionalBody, Params, Path};
 use crate::find::AppEndpoint;
 use crate::parameters::Since;
-use crate::schema::{Empty, RateLimitWord, Time};
+use crate::schema::{Empty, RateLimitWord, StatusNumber, Time};
 use crate::service::Service;
+
+/// The most statuses that a resend names: all that there are.
+const MAX_STATUSES: usize = 5;
+
+/// The most operations of a resend whose delivery changes its status each time.
+const TRIES: usize = 4;
+
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct ResendIn {
+    /// The statuses of which the delivery must have one; all if absent. If it has another one, nothing is sent, and
+    /// the answer is 409 with the code `other_status`.
+    #[schema(value_type = Option<Vec<StatusNumber>>, min_items = 1, max_items = 5)]
+    statuses: Option<Vec<u8>>,
+}
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct StatsOut {
@@ -61,17 +76,22 @@ pub(crate) struct RateLimitOut {
 #[utoipa::path(
     post,
     path = "/api/v1/app/{app_id}/msg/{msg_id}/endpoint/{endpoint_id}/resend",
-    operation_id = "v1.message-attempt.resend", tag = "Message Attempt",
+    operation_id = "v1.message-attempt.resend", tag = "Message Attempt", request_body = ResendIn,
     responses((status = 202, body = Empty)),
 )]
 pub(crate) async fn resend(
     State(service): State<Service>,
     caller: Caller,
     Path((app, message, endpoint)): Path<(String, String, String)>,
+    OptionalBody(input): OptionalBody<ResendIn>,
 ) -> Result<impl IntoResponse, ApiError> {
     let found = service.endpoint(&caller, (&app, &endpoint), Action::Operate).await?;
     let event = record(&service, &found.app, &Service::message_id(&found.app, &message)?).await?;
-    send_again(&service, delivery(&service, &found, &event.summary.id).await?).await?;
+    let delivery = delivery(&service, &found, &event.summary.id).await?;
+    match input.statuses()? {
+        Some(statuses) => send_again_if(&service, &delivery, &statuses).await?,
+        None => send_again(&service, delivery.id).await?,
+    }
     let thing = ("message", found.app.tenant.as_str(), &*event.summary.id.to_string());
     let to = serde_json::json!({ "resentTo": found.id().as_str() });
     service.admin().log(&caller.actor(), thing, (None, Some(to)), Service::now()).await?;
@@ -95,7 +115,7 @@ pub(crate) async fn cancel(
     let found = service.endpoint(&caller, (&app, &endpoint), Action::Operate).await?;
     let event = record(&service, &found.app, &Service::message_id(&found.app, &message)?).await?;
     let delivery = delivery(&service, &found, &event.summary.id).await?;
-    service.engine().cancel(delivery).await?;
+    service.engine().cancel(delivery.id).await?;
     let thing = ("message", found.app.tenant.as_str(), &*event.summary.id.to_string());
     let of = serde_json::json!({ "cancelledFor": found.id().as_str() });
     service.admin().log(&caller.actor(), thing, (None, Some(of)), Service::now()).await?;
@@ -107,7 +127,7 @@ async fn delivery(
     service: &Service,
     found: &AppEndpoint,
     event: &EventId,
-) -> Result<DeliveryId, ApiError> {
+) -> Result<DeliveryRecord, ApiError> {
     let query = Query {
         tenant: Some(found.app.tenant.clone()),
         endpoint: Some(found.id().clone()),
@@ -116,7 +136,7 @@ async fn delivery(
         ..Query::default()
     };
     let delivery = service.engine().history().deliveries(query).await?.items.pop();
-    delivery.map(|delivery| delivery.id).ok_or_else(|| {
+    delivery.ok_or_else(|| {
         ApiError::conflict(
             "The message did not go to this endpoint: it does not want its type or channel, or came \
              later.",
@@ -167,6 +187,49 @@ async fn send_again(service: &Service, delivery: DeliveryId) -> Result<(), ApiEr
             Ok(())
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Sends a delivery again if it has one of these statuses.
+///
+/// The store looks at the status again in the transaction that changes it: it tries only a delivery that waits, so
+/// one that was delivered meanwhile is refused. The one window is that of a delivery that has ended. Between the
+/// read before this and the replay, which follow each other at once, another request would have to replay it, and
+/// an attempt would have to end it in another status.
+async fn send_again_if(
+    service: &Service,
+    found: &DeliveryRecord,
+    statuses: &[DeliveryStatus],
+) -> Result<(), ApiError> {
+    let (delivery, mut status) = (found.id, found.status);
+    for _try in 0..TRIES {
+        if !statuses.contains(&status) {
+            let detail = format!("Nothing was sent: the status of the delivery is {status}.");
+            return Err(ApiError::other_status(detail));
+        }
+        let waits = matches!(status, DeliveryStatus::Pending | DeliveryStatus::Retrying);
+        let sent = if waits {
+            service.engine().try_now(delivery).await.map(drop)
+        } else {
+            service.engine().replay(Replay::Delivery(delivery)).await.map(drop)
+        };
+        match sent {
+            Err(OperationError::WrongStatus { status: now, .. }) => status = now,
+            sent => return sent.map_err(ApiError::from),
+        }
+    }
+    Err(ApiError::conflict("It was changed at the same time; try again."))
+}
+
+impl ResendIn {
+    /// Returns the statuses that the delivery may have; nothing if it may have any.
+    fn statuses(self) -> Result<Option<Vec<DeliveryStatus>>, ApiError> {
+        let Some(numbers) = self.statuses else { return Ok(None) };
+        if !(1..=MAX_STATUSES).contains(&numbers.len()) {
+            return Err(ApiError::value("statuses", "it does not have 1 to 5 statuses"));
+        }
+        let statuses: Option<Vec<_>> = numbers.into_iter().map(Status::delivery_status).collect();
+        statuses.map(Some).ok_or_else(|| ApiError::value("statuses", "one of them is not 0 to 4"))
     }
 }
 

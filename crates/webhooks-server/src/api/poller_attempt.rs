@@ -1,10 +1,12 @@
 //! Attempts that the reader of a poller made at its messages, and reports.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use webhooks_admin::{Action, Entry, ListQuery, Poller, PollerAttempt, Resource as _};
+use webhooks_admin::{Action, Entry, ListQuery, Poller, PollerAttempt, Resource as _, check_name};
 use webhooks_core::Timestamp;
 use webhooks_dispatch::history::EventSummary;
 
@@ -24,6 +26,9 @@ use crate::service::Service;
 
 /// The most attempts at a message that the readers of one poller report.
 const MAX_ATTEMPTS: usize = 50;
+
+/// A day of the time for which an application's messages are stored.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The ids or uids of an application, a poller and a message, and the id of an attempt.
 type AttemptPath = Path<(String, String, String, String)>;
@@ -119,7 +124,9 @@ pub(crate) async fn report(
     if !wanted(&poller)?.has(&found) {
         return Err(ApiError::unknown("message"));
     }
-    let attempt = input.attempt(id, &poller, &found);
+    let mut attempt = input.attempt(id, &poller, &found);
+    let days = service.limits(&app.tenant).retention_days;
+    attempt.stored_until = days.map(|days| attempt.reported_at + DAY * days);
     attempt.check()?;
     check_room(&service, &app, &attempt).await?;
     let recorded = |before: Option<PollerAttempt>| match before {
@@ -131,6 +138,10 @@ pub(crate) async fn report(
     };
     let attempts = service.admin().poller_attempts(&app.tenant);
     let recorded = attempts.advance(&attempt.key(), Service::now(), recorded).await?;
+    // One that was there before was reported at another time.
+    if recorded == attempt {
+        check_bound(&service, &app, &attempt).await?;
+    }
     Ok(Json(PollerAttemptOut::new(recorded, true)))
 }
 
@@ -149,35 +160,59 @@ impl PollerAttemptIn {
             status_code: self.response_status_code,
             response,
             reported_at: Service::now(),
+            stored_until: None,
         }
     }
 }
 
 /// Checks that a message has not too many attempts, unless this one is among them.
 async fn check_room(service: &Service, app: &App, attempt: &PollerAttempt) -> Result<(), ApiError> {
-    let PollerAttempt { accepted_at, event, poller, .. } = attempt;
-    let prefix = format!("{}{poller}.", PollerAttempt::prefix(*accepted_at, event));
-    let iterator = Some(prefix.clone());
-    let query = ListQuery { limit: MAX_ATTEMPTS, iterator, is_descending: false };
-    let page = service.admin().poller_attempts(&app.tenant).list(query, Service::now()).await?;
-    let own = page.items.iter().filter(|found| found.id.starts_with(&prefix));
-    let (key, mut count) = (attempt.key(), 0);
-    for found in own {
-        if found.id == key {
-            return Ok(());
-        }
-        count += 1;
-    }
-    if count < MAX_ATTEMPTS {
+    let keys = keys_beside(service, app, attempt, MAX_ATTEMPTS).await?;
+    if keys.len() < MAX_ATTEMPTS || keys.contains(&attempt.key()) {
         return Ok(());
     }
-    Err(ApiError::conflict("The poller has reported 50 attempts at this message; these are all."))
+    Err(too_many())
+}
+
+/// Deletes an attempt that was just recorded, if others that were reported meanwhile have taken the last places. The
+/// last one that is recorded finds all others, so no more stay than may be there.
+async fn check_bound(
+    service: &Service,
+    app: &App,
+    attempt: &PollerAttempt,
+) -> Result<(), ApiError> {
+    let keys = keys_beside(service, app, attempt, MAX_ATTEMPTS + 1).await?;
+    if keys.len() <= MAX_ATTEMPTS {
+        return Ok(());
+    }
+    service.admin().delete_poller_attempt(&app.tenant, &attempt.key(), Service::now()).await?;
+    Err(too_many())
+}
+
+/// Returns the first keys of the attempts of the same poller at the same message.
+async fn keys_beside(
+    service: &Service,
+    app: &App,
+    attempt: &PollerAttempt,
+    limit: usize,
+) -> Result<Vec<String>, ApiError> {
+    let PollerAttempt { accepted_at, event, poller, .. } = attempt;
+    let prefix = format!("{}{poller}.", PollerAttempt::prefix(*accepted_at, event));
+    let query = ListQuery { limit, iterator: Some(prefix.clone()), is_descending: false };
+    let page = service.admin().poller_attempts(&app.tenant).list(query, Service::now()).await?;
+    let keys = page.items.into_iter().map(|found| found.id);
+    Ok(keys.filter(|key| key.starts_with(&prefix)).collect())
+}
+
+fn too_many() -> ApiError {
+    ApiError::conflict("The poller has reported 50 attempts at this message; these are all.")
 }
 
 /// Lists the attempts that readers of pollers reported, those at the newest messages first. Attempts at endpoints
 /// are in the lists of message attempts.
 ///
-/// An attempt is there for 30 days, also after its poller was deleted.
+/// An attempt is there for 30 days, or `retentionDays` of the application if these are fewer; also after its poller
+/// was deleted.
 #[utoipa::path(
     get,
     path = "/api/v1/app/{app_id}/poller-attempt",
@@ -191,6 +226,7 @@ pub(crate) async fn list(
     params: Params,
 ) -> Result<Json<List<PollerAttemptOut>>, ApiError> {
     let app = service.app(&caller, &app, Action::ReadEvents).await?;
+    let poller = poller_of(&params)?;
     let sees_content = has_payload(&params)? && caller.may(Action::ReadPayloads, &app.tenant);
     let span = Span::read(&service, &app, &params).await?;
     let mut query = list_query(&params, true)?;
@@ -205,9 +241,17 @@ pub(crate) async fn list(
     // The attempts that were asked for end in this page.
     page.is_last |= page.items.len() < read && !is_back;
     page.previous = page.previous.filter(|_| !is_first);
-    let poller = params.text("poller_id");
     page.items.retain(|found| poller.is_none_or(|poller| found.value.poller == poller));
     Ok(Json(List::new(page, |found| PollerAttemptOut::new(found.value, sees_content))))
+}
+
+/// Returns the poller that a list is about.
+fn poller_of(params: &Params) -> Result<Option<&str>, ApiError> {
+    let Some(id) = params.text("poller_id") else { return Ok(None) };
+    let checked = check_name("poller_id", id);
+    checked
+        .map_err(|error| ApiError::field(["query", "poller_id"], error.reason, "value_error"))?;
+    Ok(Some(id))
 }
 
 /// The attempts of a list: those whose keys lie between two others.

@@ -42,7 +42,8 @@ pub(super) async fn check(
         let mend = format!("`webhooks endpoint edit {id} --url URL --app {app}` sets another one");
         return vec![Check::failed(ENDPOINT, "its URL is not valid", mend)];
     };
-    let mut checks = vec![check_state(&endpoint, (app, id), &shown(&url))];
+    let last = last_attempt(client, app, id).await;
+    let mut checks = vec![check_state(&endpoint, (app, id), &shown(&url), last.as_ref())];
     let addresses = match url.as_url().host() {
         Some(Host::Domain(name)) => {
             let (check, addresses) = resolve(name, url.as_url().port_or_known_default()).await;
@@ -51,7 +52,6 @@ pub(super) async fn check(
         }
         _ => Vec::new(),
     };
-    let last = last_attempt(client, app, id).await;
     checks.push(check_policy(policy, &url, &addresses, last.as_ref()));
     checks
 }
@@ -61,11 +61,25 @@ fn shown(url: &EndpointUrl) -> String {
     url.as_url().origin().ascii_serialization()
 }
 
-fn check_state(endpoint: &Value, (app, id): (&str, &str), place: &str) -> Check {
+fn check_state(
+    endpoint: &Value,
+    (app, id): (&str, &str),
+    place: &str,
+    last: Option<&LastAttempt>,
+) -> Check {
     let (mend, state) = if endpoint["disabled"] == true {
         ("enable", "it is disabled: events are kept for `recover`, and nothing is sent")
     } else if endpoint["delivery"]["paused"] == true {
         ("resume", "it is paused: its events wait")
+    } else if let Some(last) = last.filter(|last| !last.is_delivered) {
+        let LastAttempt { status_code, told, at, .. } = last;
+        let why = match status_code {
+            0 => visible(told),
+            code => format!("the answer was {code}"),
+        };
+        let found = format!("{place} is active, and its last attempt failed at {at}: {why}");
+        let mend = format!("`webhooks delivery list endpoint:{id} --app {app}` tells more");
+        return Check::warning(ENDPOINT, found, mend);
     } else {
         return Check::ok(ENDPOINT, format!("{place} is active"));
     };
@@ -98,6 +112,8 @@ struct LastAttempt {
     status_code: u64,
     /// The start of the response; without one, the reason.
     told: String,
+    /// The time, as the service writes it.
+    at: String,
 }
 
 async fn last_attempt(client: &Client, app: &str, id: &str) -> Option<LastAttempt> {
@@ -108,6 +124,7 @@ async fn last_attempt(client: &Client, app: &str, id: &str) -> Option<LastAttemp
         is_delivered: attempt["status"] == 0,
         status_code: attempt["responseStatusCode"].as_u64().unwrap_or_default(),
         told: attempt["response"].as_str().unwrap_or_default().to_owned(),
+        at: visible(attempt["timestamp"].as_str().unwrap_or_default()),
     })
 }
 
@@ -176,7 +193,8 @@ mod tests {
     #[test]
     fn the_service_knows_better_if_it_has_sent_something() {
         let sent = |is_delivered, status_code, told: &str| {
-            let last = LastAttempt { is_delivered, status_code, told: told.to_owned() };
+            let told = told.to_owned();
+            let last = LastAttempt { is_delivered, status_code, told, ..LastAttempt::default() };
             judged("http://127.0.0.1:3000/", &[], Some(&last))
         };
         assert_eq!(sent(true, 204, ""), State::Ok);

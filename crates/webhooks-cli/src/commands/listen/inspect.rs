@@ -8,7 +8,6 @@ mod curl;
 mod entry;
 mod hidden;
 mod host;
-mod layout;
 mod shelf;
 
 use std::future::{pending, ready};

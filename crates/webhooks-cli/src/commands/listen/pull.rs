@@ -1,6 +1,6 @@
 //! Pulling: a temporary poller of the service brings the events here, without an address that others reach.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use webhooks_sign::standard::STANDARD;
 use webhooks_sign::{Envelope, Key};
 
 use super::inbox::Inbox;
-use super::report::Attempt;
+use super::report::{Attempt, is_passing};
 use super::seen::Names;
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
@@ -40,14 +40,40 @@ const RENEWAL: Duration = Duration::from_mins(20);
 pub(crate) struct Poller {
     pub(crate) client: Client,
     pub(crate) app: String,
-    pub(crate) id: String,
+    /// The id at the service. Another one takes its place when the poller has expired.
+    id: Mutex<String>,
     /// The time, by the service's clock, from which messages are pulled.
     since: Timestamp,
-    pub(crate) secret: String,
+    pub(crate) secret: SigningSecret,
     key: Key,
     /// Its settings, with which it is renewed.
     settings: Value,
     made_at: MonotonicTime,
+}
+
+/// The secret by which forwarded requests are signed.
+#[derive(Debug)]
+pub(crate) enum SigningSecret {
+    /// One that the user gave.
+    Given(String),
+    /// One that was made for this run.
+    Made(String),
+}
+
+impl SigningSecret {
+    fn text(&self) -> &str {
+        match self {
+            Self::Given(text) | Self::Made(text) => text,
+        }
+    }
+
+    /// Returns the secret if it may be shown: nobody knows a new one otherwise.
+    pub(crate) fn made(&self) -> Option<&str> {
+        match self {
+            Self::Given(_) => None,
+            Self::Made(text) => Some(text),
+        }
+    }
 }
 
 /// The events that are pulled.
@@ -103,32 +129,54 @@ impl Poller {
         client: Client,
         app: String,
         wanted: &Wanted<'_>,
-        secret: String,
+        secret: SigningSecret,
     ) -> Result<Self, Failure> {
-        let key = Key::standard(&secret).map_err(|error| {
+        let key = Key::standard(secret.text()).map_err(|error| {
             Failure::usage("--secret must be a secret of Standard Webhooks, such as whsec_…")
                 .because(error)
         })?;
         let settings = wanted.settings(&client, &app).await?;
         let made_at = SystemClock.monotonic();
-        let made = client.post(&["app", &app, "polling-endpoint"], &settings).await?;
-        let text = |name: &str| made[name].as_str().unwrap_or_default().to_owned();
-        let id = text("id");
-        let since = text("createdAt").parse().ok().filter(|_| !id.is_empty());
-        let since = since.ok_or_else(|| {
-            Failure::new(Exit::Failed, "the service did not tell the poller's id and time")
-        })?;
-        Ok(Self { client, app, id, since, secret, key, settings, made_at })
+        let (id, since) = post(&client, &app, &settings).await?;
+        Ok(Self { client, app, id: Mutex::new(id), since, secret, key, settings, made_at })
+    }
+
+    /// Returns the id at the service.
+    pub(crate) fn id(&self) -> String {
+        self.id.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes the poller again, which has expired: this machine may have slept.
+    async fn make_again(&self) -> Result<(), Failure> {
+        let (id, _) = post(&self.client, &self.app, &self.settings).await?;
+        let old = self.id();
+        Output::warn(format!(
+            "the temporary poller {old} is gone from the service; {id} goes on in its place"
+        ));
+        *self.id.lock().unwrap_or_else(PoisonError::into_inner) = id;
+        Ok(())
     }
 
     /// Pulls messages into the inbox, until the service refuses it.
     pub(crate) async fn run(&self, inbox: &Arc<Inbox>) -> Failure {
         let (mut place, mut is_away) = (("after", self.since.to_string()), false);
-        let mut renewed_at = self.made_at;
+        let (mut renewed_at, mut has_pulled) = (self.made_at, false);
         loop {
-            match self.pull(&place, &mut renewed_at).await {
+            let mut pulled = self.pull(&place, &mut renewed_at).await;
+            // Once after each pull: a service that has no poller for long must not get ever more of them.
+            if has_pulled && matches!(&pulled, Err(failure) if failure.exit == Exit::NotFound) {
+                let now = SystemClock.monotonic();
+                pulled = match self.make_again().await {
+                    Ok(()) => {
+                        (renewed_at, has_pulled) = (now, false);
+                        continue;
+                    }
+                    Err(failure) => Err(failure),
+                };
+            }
+            match pulled {
                 Ok(page) => {
-                    is_away = false;
+                    (is_away, has_pulled) = (false, true);
                     // The first page may begin before the time that was asked for.
                     let new = page.data.into_iter().filter(|one| one.timestamp >= self.since);
                     for message in new {
@@ -141,7 +189,7 @@ impl Poller {
                         SystemClock.sleep(PAUSE).await;
                     }
                 }
-                Err(failure) if matches!(failure.exit, Exit::Unreachable | Exit::TimedOut) => {
+                Err(failure) if is_passing(&failure) => {
                     if !is_away {
                         Output::warn(format!("{failure}\n  it is tried again until Ctrl-C"));
                     }
@@ -158,13 +206,13 @@ impl Poller {
         (name, place): &(&str, String),
         renewed_at: &mut MonotonicTime,
     ) -> Result<Page, Failure> {
-        let now = SystemClock.monotonic();
+        let (now, id) = (SystemClock.monotonic(), self.id());
         if now.saturating_since(*renewed_at) >= RENEWAL {
-            let path = ["app", &self.app, "polling-endpoint", &self.id];
+            let path = ["app", &self.app, "polling-endpoint", &id];
             self.client.put(&path, &self.settings).await?;
             *renewed_at = now;
         }
-        let path = ["app", &self.app, "poller", &self.id];
+        let path = ["app", &self.app, "poller", &id];
         self.client.get_as(&path, &[(name, place.clone())]).await
     }
 
@@ -174,7 +222,7 @@ impl Poller {
         let body = Bytes::from(String::from(Box::<str>::from(payload)));
         let timestamp = time_for(&STANDARD, Timestamp::now());
         let envelope = Envelope { id: &id, timestamp: &timestamp, ..Envelope::default() };
-        let signed = sign(&STANDARD, &self.secret, &self.key, &envelope, &body)?;
+        let signed = sign(&STANDARD, self.secret.text(), &self.key, &envelope, &body)?;
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         for (name, value) in signed {
@@ -187,7 +235,8 @@ impl Poller {
         let attempt = Attempt::begin();
         let taken = inbox.take(head, body, Some(names)).await;
         SystemClock.sleep(taken.answer.delay).await;
-        let place = (self.app.as_str(), self.id.as_str(), id.as_str());
+        let poller = self.id();
+        let place = (self.app.as_str(), poller.as_str(), id.as_str());
         if let Err(failure) = attempt.report(&self.client, place, &taken).await {
             Output::warn(format!("the answer to {id} was not recorded: {failure}"));
         }
@@ -197,12 +246,28 @@ impl Poller {
 
     /// Removes the poller from the service.
     pub(crate) async fn remove(&self) {
-        let removed = self.client.delete(&["app", &self.app, "polling-endpoint", &self.id]).await;
+        let id = self.id();
+        let removed = self.client.delete(&["app", &self.app, "polling-endpoint", &id]).await;
         // One that is gone already needs no removal.
         if let Err(failure) = removed
             && failure.exit != Exit::NotFound
         {
-            Output::warn(format!("the temporary poller {} was not removed: {failure}", self.id));
+            Output::warn(format!("the temporary poller {id} was not removed: {failure}"));
         }
     }
+}
+
+/// Makes a poller at the service; returns its id, and the time at which it was made.
+async fn post(
+    client: &Client,
+    app: &str,
+    settings: &Value,
+) -> Result<(String, Timestamp), Failure> {
+    let made = client.post(&["app", app, "polling-endpoint"], settings).await?;
+    let text = |name: &str| made[name].as_str().unwrap_or_default();
+    let (id, since) = (text("id"), text("createdAt").parse().ok());
+    let since = since.filter(|_| !id.is_empty()).ok_or_else(|| {
+        Failure::new(Exit::Failed, "the service did not tell the poller's id and time")
+    })?;
+    Ok((id.to_owned(), since))
 }

@@ -1,7 +1,8 @@
 //! The options of `serve`, and what they make.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::net::{AddrParseError, IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -36,7 +37,13 @@ use crate::tls_options::{TlsOptions, UsedCertificate};
   webhooks serve --database postgres://webhooks@db/webhooks --roles worker")]
 pub(crate) struct ServeArgs {
     /// Address and port to listen on; systemd's socket counts before it
-    #[arg(long, env = "WEBHOOKS_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8071")]
+    #[arg(
+        long,
+        env = "WEBHOOKS_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8071",
+        value_parser = address
+    )]
     listen: SocketAddr,
     /// File, or postgres:// URL; @FILE for a URL in a file
     #[arg(
@@ -71,13 +78,13 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "WEBHOOKS_DEV")]
     dev: bool,
     /// Network to which deliveries may go beside the public internet; may be given several times
-    #[arg(long, env = "WEBHOOKS_ALLOW_NETWORK", value_name = "CIDR", value_delimiter = ',')]
+    #[arg(long, env = "WEBHOOKS_ALLOW_NETWORK", value_name = "CIDR", value_delimiter = ',', value_parser = network)]
     allow_network: Vec<IpNet>,
     /// Refuse endpoints whose URL is not https
     #[arg(long, env = "WEBHOOKS_HTTPS_ONLY")]
     https_only: bool,
     /// Network of the proxies in front, whose X-Forwarded-For is believed; may be given several times
-    #[arg(long, env = "WEBHOOKS_PROXY_NETWORK", value_name = "CIDR", value_delimiter = ',')]
+    #[arg(long, env = "WEBHOOKS_PROXY_NETWORK", value_name = "CIDR", value_delimiter = ',', value_parser = network)]
     proxy_network: Vec<IpNet>,
     /// Time after which events that have ended are forgotten
     #[arg(long, env = "WEBHOOKS_RETENTION", value_name = "TIME", default_value = "30d", value_parser = humantime::parse_duration)]
@@ -145,6 +152,7 @@ impl ServeArgs {
     pub(super) fn prepare(&self, context: &Context) -> Result<Prepared, Failure> {
         let name = |option: &str| context.name_of("serve", option);
         self.check_roles(&name("roles"))?;
+        self.check_public_url(&name("public-url"))?;
         self.warn_of_secrets(context);
         let database = Database::read_named(
             (&name("database"), &self.database),
@@ -160,6 +168,10 @@ impl ServeArgs {
             Some(failure) if self.check => return Err(failure),
             Some(failure) => self.log.warn(&failure.one_line()),
             None => {}
+        }
+        let named = certificate.as_ref().zip(self.public_url.as_ref());
+        if let Some(text) = named.and_then(|(used, url)| used.misses(url)) {
+            self.log.warn(&text);
         }
         Ok(Prepared { database, transport, service, otlp, certificate })
     }
@@ -184,6 +196,26 @@ impl ServeArgs {
         let Some(role) = role else { return Ok(()) };
         let text = format!("{name} names {role:?}, which is not in this build");
         Err(Failure::usage(text).hint("the roles of this build are api and worker"))
+    }
+
+    /// Refuses a public URL without the base path. `name` is that of the setting.
+    fn check_public_url(&self, name: &str) -> Result<(), Failure> {
+        let Some(url) = &self.public_url else { return Ok(()) };
+        let base = self.base_path.as_str();
+        if without_slash(url).ends_with(base) {
+            return Ok(());
+        }
+        let text = format!("{name} does not end with the base path {base}: links would fail");
+        Err(Failure::usage(text).hint(format!("add {base} to the URL")))
+    }
+
+    /// Refuses a file for the first key that exists already, while no database is made yet.
+    pub(super) fn check_first_key_file(&self, database: &Database) -> Result<(), Failure> {
+        let is_new = database.file().is_some_and(|file| !file.exists());
+        match &self.first_key_file {
+            Some(path) if is_new && path.exists() => Err(taken(path)),
+            _ => Ok(()),
+        }
     }
 
     /// Warns of secrets that stand on the command line.
@@ -268,13 +300,7 @@ impl ServeArgs {
             ));
         }
         if let Some(url) = &self.public_url {
-            let url = without_slash(url);
-            if !url.ends_with(base) {
-                self.log.warn(&format!(
-                    "{url} does not end with the base path {base}: links fail unless a proxy adds it"
-                ));
-            }
-            return Ok(url);
+            return Ok(without_slash(url));
         }
         if address.ip().is_unspecified() {
             // Browsers do not open 0.0.0.0.
@@ -285,17 +311,32 @@ impl ServeArgs {
     }
 
     /// Makes the key of the administrator if there is no key.
-    pub(super) async fn first_key(&self, admin: &Admin) -> Result<Option<ApiKeyText>, Failure> {
+    pub(super) async fn first_key(
+        &self,
+        (context, database): (&Context, &Database),
+        admin: &Admin,
+    ) -> Result<Option<ApiKeyText>, Failure> {
         let failed = |error| Failure::new(Exit::Failed, "cannot read or make keys").because(error);
         let now = Timestamp::now();
         let one = ListQuery { limit: 1, ..ListQuery::default() };
         if !admin.keys().list(one, now).await.map_err(failed)?.items.is_empty() {
+            // A file that exists is that of an earlier start, and a variable of systemd stays when it is deleted.
+            let is_new = self.first_key_file.as_ref().is_some_and(|path| !path.exists());
+            if is_new && context.origin("serve", "first-key-file") == Origin::Flag {
+                self.log.warn(&format!(
+                    "{database} has its keys already: --first-key-file is not written"
+                ));
+            }
             return Ok(None);
         }
         let text = ApiKeyText::generate();
         if let Some(path) = &self.first_key_file {
-            private_file::write_new(path, format!("{}\n", text.reveal()).as_bytes())
-                .map_err(|error| Failure::file("make", path.display(), error))?;
+            private_file::write_new(path, format!("{}\n", text.reveal()).as_bytes()).map_err(
+                |error| match error.kind() {
+                    ErrorKind::AlreadyExists => taken(path),
+                    _ => Failure::file("make", path.display(), error),
+                },
+            )?;
         }
         let key = ApiKey::new("administrator", text.hash(), Grant::new(KeyRole::Admin), now);
         admin
@@ -305,6 +346,30 @@ impl ServeArgs {
             .map_err(failed)?;
         Ok(Some(text).filter(|_| self.first_key_file.is_none()))
     }
+}
+
+/// Returns the failure of a file for the first key that exists already.
+fn taken(path: &Path) -> Failure {
+    let text = format!("{}, which --first-key-file names, exists already", path.display());
+    Failure::new(Exit::Failed, text).hint("remove it, or name another file")
+}
+
+/// Reads an address with a port.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.strip_prefix("localhost").unwrap_or(text);
+    let port: Option<u16> = port.strip_prefix(':').unwrap_or(port).parse().ok();
+    text.parse().map_err(|error: AddrParseError| match port {
+        Some(port) => format!("write it as 127.0.0.1:{port}"),
+        None => format!("{error}, such as 127.0.0.1:8071"),
+    })
+}
+
+/// Reads a network.
+fn network(text: &str) -> Result<IpNet, String> {
+    text.parse().map_err(|error: ipnet::AddrParseError| match text.parse::<IpAddr>() {
+        Ok(address) => format!("write it as {}", IpNet::from(address)),
+        Err(_) => error.to_string(),
+    })
 }
 
 /// Returns a URL to which a path can be added.

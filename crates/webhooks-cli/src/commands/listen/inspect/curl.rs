@@ -18,7 +18,10 @@ pub(super) fn command(seen: &Seen, target: &str, hidden: &Hidden) -> Option<Stri
     if body.len() > if text.is_some() { MAX_TEXT } else { MAX_BYTES } {
         return None;
     }
-    let mut words = vec!["curl".to_owned(), "-X".to_owned(), quoted(seen.head.method.as_str())];
+    // The target is a stranger's: without these options, curl takes brackets for many URLs, and removes dots.
+    let mut words: Vec<String> =
+        ["curl", "--globoff", "--path-as-is", "-X"].map(str::to_owned).into();
+    words.push(quoted(seen.head.method.as_str()));
     for (name, value) in &end_to_end(&seen.head.headers) {
         let value = hidden.hide_text(value.as_bytes());
         // Without a value, curl takes a name with a semicolon.

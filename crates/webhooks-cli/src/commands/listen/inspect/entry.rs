@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::curl;
 use super::hidden::Hidden;
-use super::layout::laid_out;
 use crate::commands::listen::seen::Seen;
+use crate::pretty::pretty;
 use crate::visible::visible;
 
 /// The most bytes of a body on the page; the files have the whole one.
@@ -71,10 +72,10 @@ fn shown_body(body: &[u8]) -> (&'static str, String, bool) {
     };
     let start = text.get(..text.floor_char_boundary(MAX_SHOWN)).unwrap_or(text);
     let is_cut = start.len() < text.len();
-    match laid_out(start).filter(|_| !is_cut) {
-        Some(json) => ("JSON", visible_lines(&json), false),
-        None => ("text", visible_lines(start), is_cut),
+    if !is_cut && serde_json::from_str::<IgnoredAny>(text).is_ok() {
+        return ("JSON", visible_lines(&pretty(text)), false);
     }
+    ("text", visible_lines(start), is_cut)
 }
 
 fn visible_lines(text: &str) -> String {
