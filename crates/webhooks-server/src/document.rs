@@ -27,9 +27,10 @@ const TOO_MANY: u16 = 429;
 const UNAVAILABLE: u16 = 503;
 
 /// The operations that take a request without a body as one with an empty object.
-const OPTIONAL_BODIES: [&str; 6] = [
+const OPTIONAL_BODIES: [&str; 7] = [
     "v1.authentication.app-portal-access",
     "v1.authentication.expire-all",
+    "v1.authentication.rotate-poller-token",
     "v1.endpoint.rotate-secret",
     "v1.management.authentication.expire-api-token",
     "v1.message-attempt.resend",

@@ -287,7 +287,7 @@ mod behaviour {
         assert_eq!(found("with_content=false").await["data"][0]["response"], json!(""));
         assert_eq!(running.get(&format!("{list}?msg_id=x")).await.0, 404);
         for bad in ["poller_id=", "poller_id=a/b", "poller_id=%00"] {
-            assert_eq!(running.get(&format!("{list}?{bad}")).await.0, 422, "{bad}");
+            assert_eq!(running.get(&format!("{list}?{bad}")).await.0, 400, "{bad}");
         }
         for bad in ["after=x", "limit=251"] {
             assert_eq!(running.get(&format!("{list}?{bad}")).await.0, 400, "{bad}");
@@ -369,7 +369,7 @@ mod behaviour {
         let (_, page) = running.get(&format!("/api/v1/app/{}/events", apps[0])).await;
         assert_eq!(page["data"].as_array().unwrap().len(), 1, "{page}");
         let (_, log) = running.get("/api/v1/audit-log?limit=250").await;
-        assert!(!log.to_string().contains("1.0"), "no payload is logged");
+        assert!(!log.to_string().contains(":1.0"), "no payload is logged");
         let own = Grant::new(Role::Admin).for_application(TenantId::new(&apps[0]).unwrap());
         let own = add_key(&running.service, own).await;
         let text = json!({ "eventType": "news", "payload": {} }).to_string();

@@ -248,9 +248,8 @@ pub(crate) async fn list(
 /// Returns the poller that a list is about.
 fn poller_of(params: &Params) -> Result<Option<&str>, ApiError> {
     let Some(id) = params.text("poller_id") else { return Ok(None) };
-    let checked = check_name("poller_id", id);
-    checked
-        .map_err(|error| ApiError::field(["query", "poller_id"], error.reason, "value_error"))?;
+    check_name("poller_id", id)
+        .map_err(|error| ApiError::bad_request(format!("poller_id: {}.", error.reason)))?;
     Ok(Some(id))
 }
 
