@@ -1,4 +1,4 @@
-//! `docs/cli.md`, followed word for word.
+//! `docs/cli.md` and the README, followed word for word.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -6,21 +6,33 @@ use std::process::Command;
 
 use crate::program::{Place, read};
 
-/// Returns the commands of a section of the guide.
+/// Returns the commands of a section of the guide, without the one that builds the program.
 fn commands(guide: &str, heading: &str) -> String {
     let section = guide.split("\n## ").find(|section| section.starts_with(heading)).unwrap();
-    let blocks = section.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    blocks.collect()
+    let blocks = section.split("```").skip(1).step_by(2);
+    let blocks = blocks
+        .filter_map(|block| block.strip_prefix("sh\n").or_else(|| block.strip_prefix("text\n")));
+    blocks.filter(|block| !block.starts_with("cargo install")).collect()
 }
 
 #[test]
 fn the_first_webhook_of_the_guide_arrives() {
-    let guide = read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md")));
+    follow("docs/cli.md", "A first webhook");
+}
+
+#[test]
+fn the_first_webhook_of_the_readme_arrives() {
+    follow("README.md", "Without Rust");
+}
+
+fn follow(file: &str, heading: &str) {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let guide = read(&Path::new(root).join(file));
     // The ports of the guide may be taken here.
     let [free, hook] =
         [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap()).map(|port| port.local_addr());
     let (free, hook) = (free.unwrap().to_string(), hook.unwrap());
-    let script = commands(&guide, "A first webhook");
+    let script = commands(&guide, heading);
     let listen = format!("listen --port {} ", hook.port());
     let hook = hook.to_string();
     let script = script.replace("127.0.0.1:8071", &free).replace("127.0.0.1:3000", &hook);

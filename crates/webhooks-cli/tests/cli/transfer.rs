@@ -284,6 +284,43 @@ fn another_server_is_read_with_its_secrets() {
         .failed(3, &["no answer from http://127.0.0.1:1"]);
 }
 
+/// `cargo xtask test` installs the library.
+#[test]
+fn all_that_the_official_library_made_comes_across_once() {
+    let (from, to) = (Service::start(), Service::start());
+    let key = from.served.key.as_deref().unwrap();
+    to.place.write_private("from.key", key);
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let mut fill = Command::new("python3");
+    fill.arg(format!("{root}/tests/peers/svix_fill.py"));
+    fill.env("PYTHONPATH", format!("{root}/target/peers/python"));
+    let filled = fill.args(["--url", &from.served.url, "--token", key]).output().unwrap();
+    let why = String::from_utf8_lossy(&filled.stderr);
+    assert!(filled.status.success(), "{why}");
+    let read = ["import", "--from", "svix", &from.served.url, "--from-key", "@from.key"];
+    assert_eq!(signs(&to.place.run(&read).ok()), "+++++++");
+    assert_eq!(to.content(), from.content());
+    // The secrets that the library was shown sign at the other service, too.
+    let endpoints = to.ask("GET", "/app/acme/endpoint", &json!({}));
+    let found = endpoints["data"].as_array().unwrap();
+    let told = String::from_utf8(filled.stdout).unwrap();
+    assert_eq!((found.len(), told.lines().count()), (3, 3), "{told}");
+    for line in told.lines() {
+        let [app, endpoint, secret] = line.split(' ').collect::<Vec<_>>()[..] else {
+            panic!("{line}")
+        };
+        let uid = if endpoint.starts_with("ep_") {
+            format!("imported.{endpoint}")
+        } else {
+            endpoint.to_owned()
+        };
+        let shown = to.ask("GET", &format!("/app/{app}/endpoint/{uid}/secret"), &json!({}));
+        assert_eq!(shown["key"], secret, "{line}");
+    }
+    assert_eq!(signs(&to.place.run(&read).ok()), "=======", "nothing is made twice");
+    assert_eq!(to.content(), from.content());
+}
+
 /// A server of Svix refuses those who read a lot at once.
 #[test]
 fn a_server_that_asks_for_a_pause_is_read_to_the_end() {
