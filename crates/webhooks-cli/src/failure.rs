@@ -110,6 +110,11 @@ impl Failure {
         self
     }
 
+    /// Returns whether the failure of a request is one of a service that restarts, or of a proxy before it.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self.exit, Exit::Unreachable | Exit::TimedOut | Exit::Failed)
+    }
+
     /// Returns what is wrong and why, on one line.
     pub(crate) fn one_line(&self) -> String {
         match self.source.as_deref() {

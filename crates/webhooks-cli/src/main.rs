@@ -72,11 +72,7 @@ fn main() -> ExitCode {
         // A reader such as `head` has what it wanted.
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
-            if is_json() {
-                Output::error_object(&failure.json());
-            } else if !failure.is_told() {
-                Output::error(failure.to_string());
-            }
+            Output::failure(&failure, is_json());
             ExitCode::from(failure.exit as u8)
         }
     }

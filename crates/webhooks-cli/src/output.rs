@@ -198,14 +198,14 @@ impl Output {
             writeln!(stderr(), "{style}warning:{style:#} {}", visible_lines(text.as_ref()));
     }
 
-    /// Prints why the command failed, for programs.
-    pub(crate) fn error_object(error: &Value) {
-        let _unread = writeln!(stderr(), "{error}");
-    }
-
-    /// Prints why the command failed.
-    pub(crate) fn error(text: impl AsRef<str>) {
-        let style = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
-        let _unread = writeln!(stderr(), "{style}error:{style:#} {}", visible_lines(text.as_ref()));
+    /// Prints why the command failed, unless people were told already: an object for programs.
+    pub(crate) fn failure(failure: &Failure, is_json: bool) {
+        if is_json {
+            let _unread = writeln!(stderr(), "{}", failure.json());
+        } else if !failure.is_told() {
+            let style = Style::new().bold().fg_color(Some(AnsiColor::Red.into()));
+            let text = failure.to_string();
+            let _unread = writeln!(stderr(), "{style}error:{style:#} {}", visible_lines(&text));
+        }
     }
 }

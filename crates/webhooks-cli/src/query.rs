@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use clap::ValueEnum;
+use serde_json::Value;
 use webhooks_core::{EventType, Timestamp};
 use webhooks_registry::Subscription;
 
@@ -162,13 +163,22 @@ impl Query {
         Ok(())
     }
 
+    /// Returns whether the status, the type and the code of a delivery or an attempt are asked for.
+    pub(crate) fn chooses(&self, row: &Value) -> bool {
+        let text = |name: &str| row[name].as_str().unwrap_or_default();
+        let is_of_status = |one: &Status| one.word() == text("statusText");
+        (self.statuses.is_empty() || self.statuses.iter().any(is_of_status))
+            && self.has_type(text("eventType"))
+            && self.has_code(row["responseStatusCode"].as_u64())
+    }
+
     pub(crate) fn has_type(&self, event_type: &str) -> bool {
         let matches = |name: &EventType| self.types.iter().any(|one| one.matches(name));
         self.types.is_empty() || EventType::new(event_type).is_ok_and(|name| matches(&name))
     }
 
     /// Returns whether a status code is asked for: `None` if there was no attempt, and 0 if it got no response.
-    pub(crate) fn has_code(&self, found: Option<u64>) -> bool {
+    fn has_code(&self, found: Option<u64>) -> bool {
         let is_in = |found: u16| self.codes.iter().any(|codes| codes.contains(&found));
         self.codes.is_empty() || found.and_then(|found| found.try_into().ok()).is_some_and(is_in)
     }

@@ -58,11 +58,7 @@ impl Interruption {
             Some(advice) => failure.hint(advice),
             None => failure,
         };
-        if output.is_json() {
-            Output::error_object(&failure.json());
-        } else {
-            Output::error(failure.to_string());
-        }
+        Output::failure(&failure, output.is_json());
         // The command may be in the middle of a call that blocks.
         std::process::exit(Exit::Interrupted as i32);
     }

@@ -253,7 +253,8 @@ impl Drop for Reserved {
     }
 }
 
-fn days_of(days: u64) -> Duration {
+/// Returns the time of as many days.
+pub(crate) fn days_of(days: u64) -> Duration {
     Duration::from_secs(days * DAY)
 }
 

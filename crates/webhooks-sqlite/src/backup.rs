@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode};
 use thiserror::Error;
 
-use crate::{OpenError, connection, file, migrate};
+use crate::file::{self, beside};
+use crate::{OpenError, connection, migrate};
 
 /// The ends of the names of SQLite's own files beside a database. SQLite applies the first two to whatever file has
 /// the name of the database.
@@ -250,12 +251,6 @@ pub(crate) fn lock(path: &Path) -> Result<File, BackupError> {
 fn is_locked(path: &Path) -> bool {
     let lock = File::open(beside(path, "-lock"));
     lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
-}
-
-fn beside(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(end);
-    name.into()
 }
 
 /// A copy under its temporary name.

@@ -59,12 +59,17 @@ fn hard_links(_: &Path) -> std::io::Result<u64> {
     Ok(1)
 }
 
+/// Returns the path of a file beside another one, whose name goes on with `end`.
+pub(crate) fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
 /// Locks the store for this process, by a file beside it. The lock ends when the returned file is
 /// closed, which the system does also for a process that crashes.
 pub(crate) fn lock(path: &Path) -> Result<File, OpenError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push("-lock");
-    let lock_path = PathBuf::from(name);
+    let lock_path = beside(path, "-lock");
     let failed = |source| OpenError::Lock { path: lock_path.clone(), source };
     let mut options = private();
     let options = options.read(true).write(true).create(true).truncate(false);

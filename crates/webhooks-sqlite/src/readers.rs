@@ -12,6 +12,7 @@ use webhooks_dispatch::store::StoreError;
 
 use crate::connection::open_for_reading;
 use crate::error::{Closed, SlowRead, store_error, unavailable};
+use crate::file::beside;
 
 /// The number of reads at once; further ones wait.
 const MAX_READERS: u32 = 4;
@@ -120,9 +121,7 @@ impl Readers {
     }
 
     fn is_log_long(&self) -> bool {
-        let mut log = self.path.clone().into_os_string();
-        log.push("-wal");
-        std::fs::metadata(log).is_ok_and(|log| log.len() > LONG_LOG)
+        std::fs::metadata(beside(&self.path, "-wal")).is_ok_and(|log| log.len() > LONG_LOG)
     }
 
     /// Reads in a thread that may block. Ends the read when its caller is gone, or after 30 s.

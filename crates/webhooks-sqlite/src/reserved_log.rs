@@ -6,9 +6,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek as _, SeekFrom, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
+
+use crate::file::beside;
 
 /// The zeros of one write.
 const BLOCK: usize = 256 * 1024;
@@ -24,14 +26,8 @@ pub(crate) fn reserve(
 ) -> rusqlite::Result<()> {
     // Nobody else, such as a person with `sqlite3`, may append to the log meanwhile.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let _as_it_was = fill(&log_of(path), bytes, write_zeros);
+    let _as_it_was = fill(&beside(path, "-wal"), bytes, write_zeros);
     transaction.rollback()
-}
-
-fn log_of(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push("-wal");
-    PathBuf::from(name)
 }
 
 fn fill(
@@ -67,7 +63,7 @@ mod tests {
     const RESERVED: u64 = 1024 * 1024;
 
     fn size(path: &Path) -> u64 {
-        log_of(path).metadata().unwrap().len()
+        beside(path, "-wal").metadata().unwrap().len()
     }
 
     #[test]
@@ -94,7 +90,7 @@ mod tests {
         // A crash leaves the two files, and nobody has closed them.
         let copy = folder.path().join("copy.db");
         std::fs::copy(&path, &copy).unwrap();
-        std::fs::copy(log_of(&path), log_of(&copy)).unwrap();
+        std::fs::copy(beside(&path, "-wal"), beside(&copy, "-wal")).unwrap();
         let (connection, _) = open_for_writing(&copy, None).unwrap();
         let n: i64 = connection.query_row("SELECT n FROM t", (), |row| row.get(0)).unwrap();
         assert_eq!(n, 17);
@@ -113,7 +109,7 @@ mod tests {
             log.write_all(&[0; 4096])?;
             Err(std::io::ErrorKind::StorageFull.into())
         };
-        fill(&log_of(&path), RESERVED, full).unwrap_err();
+        fill(&beside(&path, "-wal"), RESERVED, full).unwrap_err();
         assert_eq!(size(&path), before);
         reserve(&mut connection, &path, RESERVED).unwrap();
         assert_eq!(size(&path), RESERVED);

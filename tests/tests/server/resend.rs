@@ -9,6 +9,33 @@ use webhooks_tests::Receiver;
 
 use crate::running::{Kind, Running, until};
 
+/// The paths of a message of which one attempt was made.
+struct Attempted {
+    endpoints: String,
+    attempts: String,
+    resend: String,
+}
+
+impl Attempted {
+    async fn once(running: &Running, receiver: &Receiver) -> Self {
+        let app = running.add_app("shop").await;
+        let endpoint = json!({ "url": receiver.url(), "uid": "crm" });
+        let endpoints = format!("/api/v1/app/{app}/endpoint");
+        assert_eq!(running.ask("POST", &endpoints, endpoint).await.0, 201);
+        let messages = format!("/api/v1/app/{app}/msg");
+        let message = json!({ "eventType": "paid", "payload": {}, "eventId": "one" });
+        assert_eq!(running.ask("POST", &messages, message).await.0, 202);
+        let attempts = format!("/api/v1/app/{app}/attempt/msg/one");
+        until(running, &attempts, count(1)).await;
+        Self { endpoints, attempts, resend: format!("{messages}/one/endpoint/crm/resend") }
+    }
+}
+
+/// Returns whether a page has as many attempts.
+fn count(wanted: usize) -> impl Fn(&Value) -> bool {
+    move |page| page["data"].as_array().is_some_and(|data| data.len() == wanted)
+}
+
 /// Goal: a resend does not wait for the schedule, and does not end it. Method: the retry waits for an
 /// hour, which no test does.
 async fn resends(kind: Kind) {
@@ -16,20 +43,7 @@ async fn resends(kind: Kind) {
     let transport = HttpTransport::development().unwrap();
     let running = Running::start_retrying(kind, transport, retry).await;
     let receiver = Receiver::answering(500).await;
-    let app = running.add_app("shop").await;
-    let endpoint = json!({ "url": receiver.url(), "uid": "crm" });
-    let endpoints = format!("/api/v1/app/{app}/endpoint");
-    assert_eq!(running.ask("POST", &endpoints, endpoint).await.0, 201);
-    let messages = format!("/api/v1/app/{app}/msg");
-    let message = json!({ "eventType": "paid", "payload": {}, "eventId": "one" });
-    assert_eq!(running.ask("POST", &messages, message).await.0, 202);
-
-    let attempts = format!("/api/v1/app/{app}/attempt/msg/one");
-    let count = |wanted: usize| {
-        move |page: &Value| page["data"].as_array().is_some_and(|data| data.len() == wanted)
-    };
-    until(&running, &attempts, count(1)).await;
-    let resend = format!("{messages}/one/endpoint/crm/resend");
+    let Attempted { endpoints, attempts, resend } = Attempted::once(&running, &receiver).await;
     for (statuses, status) in [(json!([]), 422), (json!([5]), 422), (json!([0, 1, 2, 4]), 409)] {
         let asked = running.ask("POST", &resend, json!({ "statuses": statuses })).await;
         assert_eq!(asked.0, status, "{}", asked.1);
@@ -52,20 +66,7 @@ async fn resends(kind: Kind) {
 async fn obeys_statuses(kind: Kind) {
     let running = Running::start(kind).await;
     let receiver = Receiver::answering(204).await;
-    let app = running.add_app("shop").await;
-    let endpoint = json!({ "url": receiver.url(), "uid": "crm" });
-    let endpoints = format!("/api/v1/app/{app}/endpoint");
-    assert_eq!(running.ask("POST", &endpoints, endpoint).await.0, 201);
-    let messages = format!("/api/v1/app/{app}/msg");
-    let message = json!({ "eventType": "paid", "payload": {}, "eventId": "one" });
-    assert_eq!(running.ask("POST", &messages, message).await.0, 202);
-
-    let attempts = format!("/api/v1/app/{app}/attempt/msg/one");
-    let count = |wanted: usize| {
-        move |page: &Value| page["data"].as_array().is_some_and(|data| data.len() == wanted)
-    };
-    until(&running, &attempts, count(1)).await;
-    let resend = format!("{messages}/one/endpoint/crm/resend");
+    let Attempted { attempts, resend, .. } = Attempted::once(&running, &receiver).await;
     let (status, told) = running.ask("POST", &resend, json!({ "statuses": [1, 2, 3] })).await;
     assert_eq!((status, &told["code"]), (409, &json!("other_status")), "{told}");
     assert_eq!(running.ask("POST", &resend, json!({ "statuses": [2, 0] })).await.0, 202);

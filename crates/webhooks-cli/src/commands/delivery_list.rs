@@ -155,7 +155,7 @@ async fn of_poller(
     parameters.retain(|(name, _)| *name != "status");
     parameters.extend(poller.map(|poller| ("poller_id", poller.clone())));
     let mut found = poller_attempts::deliveries(client, app, &parameters, wanted).await?;
-    found.retain(|row| is_wanted(query, row));
+    found.retain(|row| query.chooses(row));
     Ok(found)
 }
 
@@ -204,7 +204,7 @@ pub(crate) async fn each(
     let (parameters, mut iterator) = (parameters(query), None);
     loop {
         let (page, next) = client.page(&path, &parameters, iterator).await?;
-        for mut row in page.into_iter().filter(|row| is_wanted(query, row)) {
+        for mut row in page.into_iter().filter(|row| query.chooses(row)) {
             if matches!(row["id"].as_str(), None | Some("" | "." | "..")) {
                 return Err(not_a_service("the server showed a delivery without an event"));
             }
@@ -236,13 +236,4 @@ fn parameters(query: &Query) -> Vec<(&'static str, String)> {
         ("with_content", Some("false".to_owned())),
     ];
     parameters.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
-}
-
-/// Returns whether a delivery is one of those that the server could not choose.
-fn is_wanted(query: &Query, row: &Value) -> bool {
-    let status = row["statusText"].as_str().unwrap_or_default();
-    let is_of_status = |one: &Status| one.word() == status;
-    (query.statuses.is_empty() || query.statuses.iter().any(is_of_status))
-        && query.has_type(row["eventType"].as_str().unwrap_or_default())
-        && query.has_code(row["responseStatusCode"].as_u64())
 }

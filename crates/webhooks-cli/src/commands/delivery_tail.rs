@@ -120,7 +120,7 @@ impl Tail<'_> {
                     }
                     (is_lost, has_begun) = (false, true);
                 }
-                Some(failure) if has_begun && is_passing(&failure) => {
+                Some(failure) if has_begun && failure.is_passing() => {
                     if !is_lost {
                         self.output.note(format!("{}; trying again", failure.one_line()));
                     }
@@ -183,15 +183,14 @@ impl Tail<'_> {
     }
 
     fn print(&self, attempt: &Value) -> Result<(), Failure> {
-        let query = &self.query;
-        let text = |name: &str| attempt[name].as_str().unwrap_or_default();
-        let is_wanted = query.has_type(text("eventType"))
-            && query.has_code(attempt["responseStatusCode"].as_u64())
-            && (query.endpoints.is_empty()
-                || query.endpoints.iter().any(|id| id == text("endpointId")))
-            && (query.statuses.is_empty()
-                || query.statuses.iter().any(|status| status.word() == text("statusText")));
-        if is_wanted { Ok(self.output.row(&COLUMNS, attempt)?) } else { Ok(()) }
+        let endpoints = &self.query.endpoints;
+        let is_of_endpoint =
+            endpoints.is_empty() || endpoints.iter().any(|id| *id == attempt["endpointId"]);
+        if is_of_endpoint && self.query.chooses(attempt) {
+            Ok(self.output.row(&COLUMNS, attempt)?)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -200,9 +199,4 @@ fn end(attempt: &Value) -> Timestamp {
     let start = attempt["timestamp"].as_str().and_then(|time| time.parse().ok());
     let took = Duration::from_millis(attempt["responseDurationMs"].as_u64().unwrap_or_default());
     start.unwrap_or(Timestamp::UNIX_EPOCH) + took
-}
-
-/// Returns whether the failure of a request is one of a server that restarts, or of a proxy before it.
-fn is_passing(failure: &Failure) -> bool {
-    matches!(failure.exit, Exit::Unreachable | Exit::TimedOut | Exit::Failed)
 }

@@ -1,7 +1,5 @@
 //! Attempts that the reader of a poller made at its messages, and reports.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -21,14 +19,12 @@ use crate::extract::{Body, Params, Path};
 use crate::find::App;
 use crate::paging::{List, list_query};
 use crate::parameters::{Page, PollerAttemptFilter};
+use crate::quota::days_of;
 use crate::schema::{EventTypeName, Time};
 use crate::service::Service;
 
 /// The most attempts at a message that the readers of one poller report.
 const MAX_ATTEMPTS: usize = 50;
-
-/// A day of the time for which an application's messages are stored.
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The ids or uids of an application, a poller and a message, and the id of an attempt.
 type AttemptPath = Path<(String, String, String, String)>;
@@ -126,7 +122,7 @@ pub(crate) async fn report(
     }
     let mut attempt = input.attempt(id, &poller, &found);
     let days = service.limits(&app.tenant).retention_days;
-    attempt.stored_until = days.map(|days| attempt.reported_at + DAY * days);
+    attempt.stored_until = days.map(|days| attempt.reported_at + days_of(days.into()));
     attempt.check()?;
     check_room(&service, &app, &attempt).await?;
     let recorded = |before: Option<PollerAttempt>| match before {

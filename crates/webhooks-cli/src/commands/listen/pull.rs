@@ -15,7 +15,7 @@ use webhooks_sign::standard::STANDARD;
 use webhooks_sign::{Envelope, Key};
 
 use super::inbox::Inbox;
-use super::report::{Attempt, is_passing};
+use super::report::Attempt;
 use super::seen::Names;
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
@@ -189,7 +189,7 @@ impl Poller {
                         SystemClock.sleep(PAUSE).await;
                     }
                 }
-                Err(failure) if is_passing(&failure) => {
+                Err(failure) if failure.is_passing() => {
                     if !is_away {
                         Output::warn(format!("{failure}\n  it is tried again until Ctrl-C"));
                     }

@@ -9,7 +9,7 @@ use webhooks_dispatch::history::Excerpt;
 
 use super::inbox::Taken;
 use crate::client::Client;
-use crate::failure::{Exit, Failure};
+use crate::failure::Failure;
 
 /// The most bytes of a response in a report.
 const MAX_RESPONSE: usize = 1024;
@@ -52,7 +52,7 @@ impl Attempt {
         let path = ["app", app, "poller", poller, "msg", event, "attempt", &self.id];
         for _ in 0..TRIES {
             match client.put(&path, &body).await {
-                Err(failure) if is_passing(&failure) => {
+                Err(failure) if failure.is_passing() => {
                     SystemClock.sleep(PAUSE).await;
                 }
                 ended => return ended.map(drop),
@@ -78,11 +78,6 @@ impl Attempt {
         body.insert("response".to_owned(), json!(response));
         body
     }
-}
-
-/// Returns whether the failure of a request is one of a service that restarts, or of a proxy before it.
-pub(super) fn is_passing(failure: &Failure) -> bool {
-    matches!(failure.exit, Exit::Unreachable | Exit::TimedOut | Exit::Failed)
 }
 
 /// Returns a response as a report has it: a text, or base64.
