@@ -1,8 +1,9 @@
-//! The README's commands, run as a new user would run them.
+//! The examples, run as programs.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::io::{BufRead as _, BufReader, Lines};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::LazyLock;
 
 use serde_json::json;
 use tokio_rustls::rustls::crypto::ring;
@@ -12,16 +13,25 @@ use webhooks_http::HttpTransport;
 use webhooks_registry::{Endpoint, Registry};
 use webhooks_sign::{Key, standard};
 
-fn cargo_run(example: &str) -> Command {
+/// Builds the examples with all features, as this test was built: so hardly anything is built anew. `check` builds the
+/// example of the README without them.
+static BUILD: LazyLock<()> = LazyLock::new(|| {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["run", "--quiet", "--locked", "--example", example]);
+    cargo.args(["build", "--quiet", "--locked", "--workspace", "--all-features", "--examples"]);
     cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    cargo
+    assert!(cargo.status().unwrap().success());
+});
+
+/// Returns the command of an example.
+fn program(example: &str) -> Command {
+    LazyLock::force(&BUILD);
+    let test = std::env::current_exe().unwrap();
+    Command::new(test.parent().unwrap().with_file_name("examples").join(example))
 }
 
 /// Returns the output of an example. It sends to this machine, and prints a warning that it may.
 fn run(example: &str) -> String {
-    let output = cargo_run(example).output().unwrap();
+    let output = program(example).output().unwrap();
     let shown = String::from_utf8(output.stdout).unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{shown}{errors}");
@@ -38,7 +48,7 @@ fn the_durable_example_delivers_everything_although_it_is_killed() {
 
 #[test]
 fn the_outbox_stores_an_order_with_its_event_or_neither() {
-    let output = cargo_run("outbox_sqlite").output().unwrap();
+    let output = program("outbox_sqlite").output().unwrap();
     let shown = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{shown}{}", String::from_utf8_lossy(&output.stderr));
     // Deliveries go on meanwhile, so only their number is certain.
@@ -58,7 +68,7 @@ fn the_outbox_stores_an_order_with_its_event_or_neither() {
 
 #[test]
 fn the_service_example_lists_searches_and_replays() {
-    let output = cargo_run("service").output().unwrap();
+    let output = program("service").output().unwrap();
     let shown = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{shown}{}", String::from_utf8_lossy(&output.stderr));
     for line in [
@@ -104,7 +114,7 @@ struct Running {
 impl Running {
     /// Starts an example whose first line is its URL.
     fn start(example: &str) -> Self {
-        let mut process = cargo_run(example).stdout(Stdio::piped()).spawn().unwrap();
+        let mut process = program(example).stdout(Stdio::piped()).spawn().unwrap();
         let mut shown = BufReader::new(process.stdout.take().unwrap()).lines();
         let url = shown.next().unwrap().unwrap();
         Self { process, shown, url }

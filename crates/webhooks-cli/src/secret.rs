@@ -1,5 +1,6 @@
 //! Secrets of the command line: from a file, from standard input, or as they are.
 
+use std::fs::Metadata;
 use std::io::Read as _;
 use std::path::Path;
 
@@ -50,14 +51,41 @@ pub(crate) fn warn_of_literal(option: &str, text: &str) {
 
 /// Warns if other users of this machine can read the file.
 pub(crate) fn warn_of_readers(option: &str, path: &str) {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
+    if std::fs::metadata(path).is_ok_and(|found| is_open(&found)) {
+        Output::warn(format!("others can read {path} ({option}): run `chmod 600 {path}`"));
+    }
+}
 
-        let mode =
-            std::fs::metadata(path).map(|found| found.permissions().mode()).unwrap_or_default();
-        if mode & 0o077 != 0 {
-            Output::warn(format!("others can read {path} ({option}): run `chmod 600 {path}`"));
-        }
+/// Returns whether others than this user, for whom the file is meant, can read it.
+#[cfg(unix)]
+pub(crate) fn is_open(file: &Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let is_mine = file.uid() == rustix::process::geteuid().as_raw();
+    file.mode() & mode_of_others(is_mine) != 0
+}
+
+#[cfg(not(unix))]
+pub(crate) fn is_open(_file: &Metadata) -> bool {
+    false
+}
+
+/// Returns the rights on a file that nobody should have. This process gets a file of another user through its group:
+/// Kubernetes gives secrets so (`fsGroup`).
+#[cfg(unix)]
+const fn mode_of_others(is_mine: bool) -> u32 {
+    if is_mine { 0o077 } else { 0o007 }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::mode_of_others;
+
+    #[test]
+    fn the_group_may_read_a_file_of_somebody_else() {
+        assert_eq!(0o440 & mode_of_others(false), 0);
+        assert_ne!(0o444 & mode_of_others(false), 0);
+        assert_ne!(0o440 & mode_of_others(true), 0);
+        assert_eq!(0o600 & mode_of_others(true), 0);
     }
 }

@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::record::Kind;
 use crate::record_file::{Form, Scope};
+use crate::secret::is_open;
 use crate::walk::{Dialect, Walk};
 
 /// Print event types, applications and endpoints as TOML, or as JSON with --json
@@ -69,11 +70,10 @@ fn warn_of_readers() {
     #[cfg(unix)]
     {
         use std::os::fd::AsFd as _;
-        use std::os::unix::fs::PermissionsExt as _;
 
         let out = std::io::stdout().as_fd().try_clone_to_owned().map(std::fs::File::from);
         let found = out.and_then(|out| out.metadata());
-        if found.is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o077 != 0) {
+        if found.is_ok_and(|found| found.is_file() && is_open(&found)) {
             Output::warn("others can read the file that gets the secrets: run `chmod 600` on it");
         }
     }
