@@ -47,6 +47,7 @@ macro_rules! delivery_store_tests {
             ended (delivery_store::ended) {
                 ended_attempts_are_all_attempts_by_their_ends
                 ended_attempts_come_in_pages
+                ended_attempts_are_those_of_a_tenant
             }
             endpoints (delivery_store::endpoints) {
                 endpoints_are_stored_as_they_were_registered
@@ -338,6 +339,6 @@ mod tests {
             assert!(listed.contains(&name), "{name} is not listed");
             count += 1;
         }
-        assert_eq!(count, 175);
+        assert_eq!(count, 176);
     }
 }
