@@ -105,6 +105,7 @@ macro_rules! delivery_store_tests {
             }
             jobs (delivery_store::jobs) {
                 a_job_is_stored_as_it_was_created
+                a_job_is_created_once_for_a_request
                 jobs_are_listed_the_newest_first
                 a_job_is_leased_by_one_of_many
                 the_job_that_waits_longest_is_leased_first
@@ -339,6 +340,6 @@ mod tests {
             assert!(listed.contains(&name), "{name} is not listed");
             count += 1;
         }
-        assert_eq!(count, 176);
+        assert_eq!(count, 177);
     }
 }

@@ -242,7 +242,8 @@ CREATE TABLE webhooks.jobs (
     created_at   timestamptz NOT NULL,
     updated_at   timestamptz NOT NULL,
     leased_until timestamptz,                   -- NULL unless a worker works on it
-    token        bigint                         -- of that lease
+    token        bigint,                        -- of that lease
+    request      bytea UNIQUE                   -- the 16 bytes of the number of the request for it
 );
 CREATE INDEX jobs_running ON webhooks.jobs (updated_at, number) WHERE state = 'running';
 CREATE INDEX jobs_tenant ON webhooks.jobs (tenant, number);

@@ -106,7 +106,8 @@ CREATE TABLE jobs (
     cursor     TEXT,                            -- the place at which it goes on
     error      TEXT,                            -- the reason why it failed
     created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL
+    updated_at INTEGER NOT NULL,
+    request    BLOB UNIQUE                      -- the 16 bytes of the number of the request for it
 );
 CREATE INDEX jobs_tenant ON jobs (tenant, number);
 CREATE INDEX jobs_running ON jobs (number) WHERE state = 'running';

@@ -72,6 +72,7 @@ pub(super) const JOBS: Table = Table {
         same("error", ForeignText),
         same("created_at", Time),
         same("updated_at", Time),
+        same("request", Bytes),
     ],
 };
 
