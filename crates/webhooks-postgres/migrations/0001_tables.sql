@@ -209,9 +209,10 @@ LANGUAGE sql VOLATILE AS $$ SELECT clock_timestamp() $$;
 
 -- The live workers: webhooks.heartbeat keeps them up to date.
 CREATE TABLE webhooks.workers (
-    id        bigint PRIMARY KEY,
-    joined_at timestamptz NOT NULL,
-    seen_at   timestamptz NOT NULL
+    id         bigint PRIMARY KEY,
+    joined_at  timestamptz NOT NULL,
+    seen_at    timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL             -- it counts as dead from then on, without a heartbeat
 ) WITH (fillfactor = 50);
 
 -- The settings that callers in SQL share with programs, in one row.
