@@ -132,7 +132,7 @@ impl<T: Transport> Service<T> {
         let (tenant, jobs) = (Some(self.tenant.clone()), self.engine.jobs());
         let query = Query { tenant: tenant.clone(), ..Query::default() };
         let (work, rate) = (JobWork::ReplayFound(query), NonZeroU32::new(20));
-        let mut job = jobs.create(NewJob { tenant, work, rate }).await?;
+        let mut job = jobs.create(NewJob { tenant, work, rate, request: None }).await?;
         let mut shown = None;
         while job.state == JobState::Running {
             SystemClock.sleep(Duration::from_millis(20)).await;

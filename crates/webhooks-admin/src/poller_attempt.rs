@@ -1,16 +1,11 @@
 //! Attempts at messages that a reader of a poller made, and reports.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use webhooks_core::Timestamp;
 
 use crate::record::RecordKind;
 use crate::resource::{FieldError, Resource, check_name};
-
-/// The time after which an attempt is forgotten at the latest: as long as events are stored by default.
-const FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The longest response in bytes: as much as an engine records.
 const MAX_RESPONSE: usize = 1024;
@@ -47,10 +42,8 @@ pub struct PollerAttempt {
     pub response: String,
     /// The time at which it was reported.
     pub reported_at: Timestamp,
-    /// The time at which it is forgotten, if the application's messages are stored for a shorter time than by
-    /// default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stored_until: Option<Timestamp>,
+    /// The time at which it is forgotten.
+    pub stored_until: Timestamp,
 }
 
 impl PollerAttempt {
@@ -106,13 +99,14 @@ impl Resource for PollerAttempt {
     }
 
     fn expires_at(&self) -> Option<Timestamp> {
-        let latest = self.reported_at + FORGOTTEN;
-        Some(self.stored_until.map_or(latest, |until| until.min(latest)))
+        Some(self.stored_until)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn attempt() -> PollerAttempt {
@@ -128,17 +122,8 @@ mod tests {
             status_code: Some(204),
             response: String::new(),
             reported_at: now,
-            stored_until: None,
+            stored_until: now + Duration::from_secs(60),
         }
-    }
-
-    #[test]
-    fn an_attempt_is_forgotten_with_the_messages_of_its_application_or_after_30_days() {
-        let expires_at = |stored_until| PollerAttempt { stored_until, ..attempt() }.expires_at();
-        let after = |days: u32| attempt().reported_at + 24 * days * Duration::from_hours(1);
-        assert_eq!(expires_at(None), Some(after(30)));
-        assert_eq!(expires_at(Some(after(2))), Some(after(2)));
-        assert_eq!(expires_at(Some(after(90))), Some(after(30)));
     }
 
     #[test]
@@ -169,7 +154,9 @@ mod tests {
     #[test]
     fn a_report_is_the_same_whenever_it_comes() {
         let later = attempt().reported_at + Duration::from_secs(1);
-        assert!(attempt().tells_same(&PollerAttempt { reported_at: later, ..attempt() }));
+        let stored_until = attempt().stored_until + Duration::from_secs(1);
+        let again = PollerAttempt { reported_at: later, stored_until, ..attempt() };
+        assert!(attempt().tells_same(&again));
         assert!(!attempt().tells_same(&PollerAttempt { status_code: None, ..attempt() }));
     }
 }

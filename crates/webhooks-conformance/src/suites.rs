@@ -47,6 +47,7 @@ macro_rules! delivery_store_tests {
             ended (delivery_store::ended) {
                 ended_attempts_are_all_attempts_by_their_ends
                 ended_attempts_come_in_pages
+                ended_attempts_are_those_of_a_tenant
             }
             endpoints (delivery_store::endpoints) {
                 endpoints_are_stored_as_they_were_registered
@@ -104,6 +105,7 @@ macro_rules! delivery_store_tests {
             }
             jobs (delivery_store::jobs) {
                 a_job_is_stored_as_it_was_created
+                a_job_is_created_once_for_a_request
                 jobs_are_listed_the_newest_first
                 a_job_is_leased_by_one_of_many
                 the_job_that_waits_longest_is_leased_first
@@ -338,6 +340,6 @@ mod tests {
             assert!(listed.contains(&name), "{name} is not listed");
             count += 1;
         }
-        assert_eq!(count, 175);
+        assert_eq!(count, 177);
     }
 }

@@ -17,8 +17,9 @@ pub mod types {
     pub use crate::clock::Now;
     pub use crate::figures::{FiguresQuery, FiguresRow};
     pub use crate::history::{
-        AttemptRecord, Cursor, DeliveryRecord, EndedRequest, EventRecord, EventSummary, FeedPage,
-        FeedRequest, HistoryStore, Page, Query, SearchPage, SearchRequest, Trouble, TroubleRequest,
+        AttemptRecord, Cursor, DeliveryRecord, EndedPage, EndedRequest, EventRecord, EventSummary,
+        FeedPage, FeedRequest, HistoryStore, Page, Query, SearchPage, SearchRequest, Trouble,
+        TroubleRequest,
     };
     pub use crate::jobs::{
         Job, JobAdvance, JobChange, JobError, JobId, JobQuery, JobState, JobStore, LeasedJob,
@@ -147,7 +148,7 @@ macro_rules! __methods {
             troubles(request: $crate::__types::TroubleRequest)
                 -> Result<Vec<$crate::__types::Trouble>, $crate::__types::StoreError>;
             ended_attempts(request: $crate::__types::EndedRequest)
-                -> Result<Vec<$crate::__types::AttemptRecord>, $crate::__types::StoreError>;
+                -> Result<$crate::__types::EndedPage, $crate::__types::StoreError>;
             deliveries(query: $crate::__types::Query) -> Result<
                 $crate::__types::Page<$crate::__types::DeliveryRecord>,
                 $crate::__types::StoreError,

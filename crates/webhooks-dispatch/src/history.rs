@@ -16,7 +16,7 @@ use webhooks_core::{DeliveryId, EventId, TenantId};
 
 use crate::store::StoreError;
 
-pub use self::ended::EndedRequest;
+pub use self::ended::{EndedPage, EndedPlace, EndedRequest};
 pub use self::feed::{FeedPage, FeedRequest};
 pub use self::query::{Cursor, CursorError, Query};
 pub use self::record::{
@@ -106,10 +106,10 @@ pub trait HistoryStore: Send + Sync + 'static {
         std::future::ready(Err(StoreError::Unsupported { call: "troubles" }))
     }
 
-    /// Returns the next attempts of all tenants that ended since a time, in the order of their ends.
+    /// Returns the next attempts of a tenant that ended behind a place, in the order of their ends.
     ///
-    /// It reads those alone, whatever the store has of before. An attempt is there once it is settled, which may be
-    /// later than the end of others.
+    /// It reads no more than a bounded number of records, whatever the store has of before or of other tenants. An
+    /// attempt is there once it is settled, which may be later than the end of others.
     ///
     /// # Errors
     /// [`StoreError`] when the store fails, or does not list attempts in this order.
@@ -117,7 +117,7 @@ pub trait HistoryStore: Send + Sync + 'static {
     fn ended_attempts(
         &self,
         request: EndedRequest,
-    ) -> impl Future<Output = Result<Vec<AttemptRecord>, StoreError>> + Send {
+    ) -> impl Future<Output = Result<EndedPage, StoreError>> + Send {
         std::future::ready(Err(StoreError::Unsupported { call: "ended_attempts" }))
     }
 

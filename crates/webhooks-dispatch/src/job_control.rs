@@ -24,7 +24,7 @@ use crate::store::StoreError;
 /// let engine = Engine::new(MemoryStore::new(), FnTransport::new(|_, _, _, _| async { (200, "") }));
 /// let failed = Query { statuses: vec![DeliveryStatus::Failed], ..Query::default() };
 /// let work = JobWork::ReplayFound(failed);
-/// let job = engine.jobs().create(NewJob { tenant: None, work, rate: None }).await?;
+/// let job = engine.jobs().create(NewJob { tenant: None, work, rate: None, request: None }).await?;
 /// let worker = engine.start();
 /// let mut state = job.state;
 /// while state == JobState::Running {

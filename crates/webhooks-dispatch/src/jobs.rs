@@ -20,7 +20,7 @@ use crate::store::{Replay, StoreError};
 /// worker dies, another one goes on where the last record says. All methods have defaults, which
 /// return [`StoreError::Unsupported`].
 pub trait JobStore: Send + Sync + 'static {
-    /// Adds a job that runs; returns it.
+    /// Adds a job that runs; returns it, or the one that was added with the same [`NewJob::request`] before.
     ///
     /// # Errors
     /// [`StoreError`] when the store fails, or runs no jobs.
@@ -166,6 +166,8 @@ pub struct NewJob {
     pub work: JobWork,
     /// The most deliveries per second; no limit if `None`.
     pub rate: Option<NonZeroU32>,
+    /// The number of the request for it, if the request may be made again: all requests of one number create one job.
+    pub request: Option<u128>,
 }
 
 /// A job.

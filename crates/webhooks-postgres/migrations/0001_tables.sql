@@ -135,6 +135,7 @@ CREATE TABLE webhooks.ended_deliveries (
     error            text,
     response_headers text,                      -- those that hold no secret, one per line
     response         bytea,                     -- the start of the body
+    tenant           text COLLATE "C",
     PRIMARY KEY (id, event_at)
 ) PARTITION BY RANGE (event_at);
 CREATE INDEX ended_deliveries_endpoint ON webhooks.ended_deliveries (endpoint, id);
@@ -143,9 +144,9 @@ CREATE INDEX ended_deliveries_undelivered ON webhooks.ended_deliveries (endpoint
 -- Those whose last attempt did not simply succeed, by time: a service tells of them.
 CREATE INDEX ended_deliveries_troubles ON webhooks.ended_deliveries (started_at, id, attempts)
     WHERE attempts > 1 OR error IS NOT NULL;
--- The last attempts in the order in which they ended: people follow them.
+-- The last attempts of a tenant in the order in which they ended: people follow them.
 CREATE INDEX ended_deliveries_attempt_ended ON webhooks.ended_deliveries
-    (((started_at AT TIME ZONE 'UTC') + duration_us * interval '1 microsecond'), id)
+    (tenant, ((started_at AT TIME ZONE 'UTC') + duration_us * interval '1 microsecond'), id)
     WHERE started_at IS NOT NULL;
 
 -- Attempts that did not end their delivery, or after which it was replayed.
@@ -160,13 +161,14 @@ CREATE TABLE webhooks.earlier_attempts (
     error            text,
     response_headers text,
     response         bytea,
+    tenant           text COLLATE "C" NOT NULL,
     PRIMARY KEY (delivery, number, event_at)
 ) PARTITION BY RANGE (event_at);
 -- A delivery that is replayed brings its last attempt here, which may be a first one that succeeded.
 CREATE INDEX earlier_attempts_troubles ON webhooks.earlier_attempts (started_at, delivery, number)
     WHERE number > 1 OR error IS NOT NULL;
 CREATE INDEX earlier_attempts_ended ON webhooks.earlier_attempts
-    (((started_at AT TIME ZONE 'UTC') + duration_us * interval '1 microsecond'), delivery, number);
+    (tenant, ((started_at AT TIME ZONE 'UTC') + duration_us * interval '1 microsecond'), delivery, number);
 
 -- The queue: deliveries that have not ended. Their status is pending, retrying or, for a closed
 -- endpoint, cancelled. Rows are narrow, and a fifth of each page stays free, so that a claim changes
@@ -207,9 +209,10 @@ LANGUAGE sql VOLATILE AS $$ SELECT clock_timestamp() $$;
 
 -- The live workers: webhooks.heartbeat keeps them up to date.
 CREATE TABLE webhooks.workers (
-    id        bigint PRIMARY KEY,
-    joined_at timestamptz NOT NULL,
-    seen_at   timestamptz NOT NULL
+    id         bigint PRIMARY KEY,
+    joined_at  timestamptz NOT NULL,
+    seen_at    timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL             -- it counts as dead from then on, without a heartbeat
 ) WITH (fillfactor = 50);
 
 -- The settings that callers in SQL share with programs, in one row.
@@ -240,7 +243,8 @@ CREATE TABLE webhooks.jobs (
     created_at   timestamptz NOT NULL,
     updated_at   timestamptz NOT NULL,
     leased_until timestamptz,                   -- NULL unless a worker works on it
-    token        bigint                         -- of that lease
+    token        bigint,                        -- of that lease
+    request      bytea UNIQUE                   -- the 16 bytes of the number of the request for it
 );
 CREATE INDEX jobs_running ON webhooks.jobs (updated_at, number) WHERE state = 'running';
 CREATE INDEX jobs_tenant ON webhooks.jobs (tenant, number);
@@ -278,7 +282,7 @@ CREATE VIEW webhooks.attempts AS
 SELECT * FROM webhooks.earlier_attempts
 UNION ALL
 SELECT id, attempts, event_at, started_at, duration_us, status_code, error_class, error,
-       response_headers, response
+       response_headers, response, tenant
 FROM webhooks.ended_deliveries WHERE started_at IS NOT NULL;
 
 -- Counts by endpoint, kind and span of time. The words of the kinds are those of `FigureKind` of

@@ -48,16 +48,18 @@ BEGIN
         RETURNING w.id, w.event_at, w.endpoint, w.queued_at, w.created_at,
                   w.attempts_before_replay, e.is_ordered, g.figures,
                   w.attempts + (g.started_at IS NOT NULL)::integer AS attempts, g.place, g.outcome,
-                  g.started_at, g.duration_us, g.code, g.class, g.error, g.headers, g.response
+                  g.started_at, g.duration_us, g.code, g.class, g.error, g.headers, g.response,
+                  e.tenant
     ), ended AS (
         INSERT INTO ended_deliveries (id, event_at, endpoint, status, queued_at, created_at,
                            ended_at, attempts, attempts_before_replay, cancelled, started_at,
-                           duration_us, status_code, error_class, error, response_headers, response)
+                           duration_us, status_code, error_class, error, response_headers, response,
+                           tenant)
         SELECT id, event_at, endpoint,
                CASE outcome WHEN 'expired' THEN 'cancelled' ELSE outcome END, queued_at, created_at,
                p_now, attempts, attempts_before_replay,
                CASE outcome WHEN 'expired' THEN outcome END, started_at, duration_us, code, class,
-               error, headers, response
+               error, headers, response, tenant
         FROM gone
     ), back AS (
         UPDATE pending_deliveries w SET leased_until = NULL, token = NULL,
@@ -70,12 +72,12 @@ BEGIN
           AND w.id = g.id AND w.token = g.token AND e.number = w.endpoint AND e.is_open
         RETURNING w.id, w.event_at, w.endpoint, w.attempts, e.is_ordered, g.figures, g.place,
                   g.outcome, g.due_at, g.started_at, g.duration_us, g.code, g.class, g.error,
-                  g.headers, g.response
+                  g.headers, g.response, e.tenant
     ), tried AS (
         INSERT INTO earlier_attempts (delivery, number, event_at, started_at, duration_us,
-                             status_code, error_class, error, response_headers, response)
+                             status_code, error_class, error, response_headers, response, tenant)
         SELECT id, attempts, event_at, started_at, duration_us, code, class, error, headers,
-               response
+               response, tenant
         FROM back WHERE started_at IS NOT NULL
     )
     SELECT array_agg(h.place), array_agg(h.outcome), array_agg(h.due_at), array_agg(h.endpoint),

@@ -1,8 +1,8 @@
 -- Records the heartbeat of a worker, and returns the members: the workers that share the work. A
 -- worker becomes a member some heartbeats after it joined; the first of all becomes one at once.
 -- Each worker counts itself three heartbeats after it joined, and the others count it after one, so
--- that they have given up its share before it takes that. Workers without a heartbeat for
--- `p_expiry` are removed.
+-- that they have given up its share before it takes that. A worker without a heartbeat for its
+-- `p_expiry` is removed.
 CREATE FUNCTION webhooks.heartbeat(p_worker bigint, p_every interval, p_expiry interval)
 RETURNS bigint[] LANGUAGE plpgsql SET search_path = webhooks, pg_temp AS $$
 DECLARE
@@ -15,10 +15,11 @@ BEGIN
     END IF;
     v_now := clock_timestamp();
     DELETE FROM workers WHERE id IN (
-        SELECT id FROM workers WHERE seen_at < v_now - p_expiry AND id <> p_worker
+        SELECT id FROM workers WHERE expires_at < v_now AND id <> p_worker
         FOR UPDATE SKIP LOCKED);
-    INSERT INTO workers (id, joined_at, seen_at) VALUES (p_worker, v_now, v_now)
-    ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at;
+    INSERT INTO workers (id, joined_at, seen_at, expires_at)
+    VALUES (p_worker, v_now, v_now, v_now + p_expiry)
+    ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, expires_at = excluded.expires_at;
     RETURN ARRAY(
         SELECT id FROM workers
         WHERE joined_at <= v_now - CASE WHEN id = p_worker THEN 3 ELSE 1 END * p_every

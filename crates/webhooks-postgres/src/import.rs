@@ -30,9 +30,6 @@ const NOTE: &str = "
 /// The tables that may have rows in a store that was never used.
 const SETTINGS: [&str; 4] = ["import", "migrations", "partitions", "settings"];
 
-/// The time after which a worker that has not reported counts as dead.
-const WORKER_EXPIRY: &str = "interval '1 minute'";
-
 /// The reason why an import failed. The transactions that it has committed stay, and it can go on.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -188,10 +185,9 @@ async fn check_right(connection: &mut PgConnection) -> Result<(), ImportError> {
 
 /// Refuses a store that a live worker uses.
 async fn check_unused(connection: &mut PgConnection) -> Result<(), ImportError> {
-    let find = format!(
-        "SELECT EXISTS (SELECT 1 FROM webhooks.workers WHERE seen_at > now() - {WORKER_EXPIRY})"
-    );
-    let find = sqlx::query_scalar(AssertSqlSafe(find)).persistent(false);
+    const FIND: &str = "SELECT EXISTS (
+        SELECT 1 FROM webhooks.workers WHERE expires_at >= clock_timestamp())";
+    let find = sqlx::query_scalar(FIND).persistent(false);
     if find.fetch_one(connection).await? { Err(ImportError::InUse) } else { Ok(()) }
 }
 

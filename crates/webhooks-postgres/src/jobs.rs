@@ -27,8 +27,9 @@ const COLUMNS: &str =
 impl PostgresInner {
     pub(crate) async fn create_job(&self, new: NewJob, now: Timestamp) -> Result<Job, StoreError> {
         let insert = format!(
-            "INSERT INTO webhooks.jobs (tenant, work, rate, state, created_at, updated_at)
-            VALUES ($1, $2, $3, 'running', $4, $4) RETURNING {COLUMNS}"
+            "INSERT INTO webhooks.jobs (tenant, work, rate, state, created_at, updated_at, request)
+            VALUES ($1, $2, $3, 'running', $4, $4, $5)
+            ON CONFLICT (request) DO UPDATE SET request = excluded.request RETURNING {COLUMNS}"
         );
         let work = serde_json::to_string(&new.work);
         let work = work.map_err(|error| store_error(sqlx::Error::Encode(error.into())))?;
@@ -41,6 +42,7 @@ impl PostgresInner {
                 .bind(work)
                 .bind(new.rate.map(|rate| i64::from(rate.get())))
                 .bind(At(now))
+                .bind(new.request.map(|request| request.to_be_bytes().to_vec()))
                 .fetch_one(transaction.connection())
                 .await?;
             self.notify_others(&mut transaction).await?;

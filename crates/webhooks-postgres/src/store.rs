@@ -19,8 +19,9 @@ use webhooks_dispatch::{
     clock::Now,
     figures::{FiguresQuery, FiguresRow},
     history::{
-        AttemptRecord, Cursor, DeliveryRecord, EndedRequest, EventRecord, EventSummary, FeedPage,
-        FeedRequest, HistoryStore, Page, Query, SearchPage, SearchRequest, Trouble, TroubleRequest,
+        AttemptRecord, Cursor, DeliveryRecord, EndedPage, EndedRequest, EventRecord, EventSummary,
+        FeedPage, FeedRequest, HistoryStore, Page, Query, SearchPage, SearchRequest, Trouble,
+        TroubleRequest,
     },
     jobs::{
         Job, JobAdvance, JobChange, JobError, JobId, JobQuery, JobState, JobStore, LeasedJob,
@@ -340,10 +341,7 @@ impl HistoryStore for PostgresStore {
         self.inner.troubles(request).await
     }
 
-    async fn ended_attempts(
-        &self,
-        request: EndedRequest,
-    ) -> Result<Vec<AttemptRecord>, StoreError> {
+    async fn ended_attempts(&self, request: EndedRequest) -> Result<EndedPage, StoreError> {
         self.inner.ended_attempts(request).await
     }
 

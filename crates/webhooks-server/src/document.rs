@@ -3,6 +3,7 @@
 use http::Method;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::request_body::RequestBody;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
     Components, ContentBuilder, ObjectBuilder, OpenApi, Ref, RefOr, Required, Response,
@@ -25,17 +26,6 @@ const TOO_LARGE: u16 = 413;
 const INVALID: u16 = 422;
 const TOO_MANY: u16 = 429;
 const UNAVAILABLE: u16 = 503;
-
-/// The operations that take a request without a body as one with an empty object.
-const OPTIONAL_BODIES: [&str; 7] = [
-    "v1.authentication.app-portal-access",
-    "v1.authentication.expire-all",
-    "v1.authentication.rotate-poller-token",
-    "v1.endpoint.rotate-secret",
-    "v1.management.authentication.expire-api-token",
-    "v1.message-attempt.resend",
-    "v1.operational-webhook.endpoint.rotate-secret",
-];
 
 /// The errors, with the names and descriptions that the document has for them.
 const ERRORS: [(u16, &str, &str); 10] = [
@@ -77,11 +67,10 @@ pub(crate) fn complete(document: &mut OpenApi) {
             if method == Method::POST {
                 parameters.push(RefOr::T(idempotency_key()));
             }
-            if let Some(id) = operation.operation_id.as_deref()
-                && OPTIONAL_BODIES.contains(&id)
-                && let Some(RefOr::T(body)) = &mut operation.request_body
+            if let Some(RefOr::T(body)) = &mut operation.request_body
+                && body.required.is_none()
             {
-                body.required = Some(Required::False);
+                make_optional(body);
             }
             // Programs that show one of the two find it.
             operation.description =
@@ -104,6 +93,19 @@ pub(crate) fn complete(document: &mut OpenApi) {
         .description(Some("An API key, or the token of a session."));
     components.add_security_scheme(BEARER, SecurityScheme::Http(bearer.build()));
     document.security = Some(vec![SecurityRequirement::new(BEARER, [""; 0])]);
+}
+
+/// Describes a body of the type `Option<T>`: it may be absent, and a body that is there is a `T` and not `null`.
+fn make_optional(body: &mut RequestBody) {
+    body.required = Some(Required::False);
+    for content in body.content.values_mut() {
+        if let RefOr::T(content) = content
+            && let Some(RefOr::T(Schema::OneOf(either))) = &mut content.schema
+        {
+            content.schema =
+                either.items.iter().find(|part| matches!(part, RefOr::Ref(_))).cloned();
+        }
+    }
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operation)> {

@@ -79,6 +79,9 @@ impl Service {
     }
 
     /// Returns the first row in the audit log of an endpoint's registration since a change of it began.
+    ///
+    /// It reads the rows of that time: a few minutes of the log, because a service that runs leaves no change for
+    /// longer, and the log does not grow while no service runs.
     async fn next_row(
         &self,
         change: &Entry<EndpointChange>,

@@ -31,6 +31,13 @@ impl Service {
         self.overrides().with(|known| known.limits.get(tenant).cloned()).unwrap_or_default()
     }
 
+    /// Returns the time for which what belongs to the messages of an application is stored.
+    pub(crate) fn retention(&self, tenant: &TenantId) -> Duration {
+        let of_all = self.engine().settings().retention;
+        let days = self.limits(tenant).retention_days;
+        days.map_or(of_all, |days| of_all.min(days_of(days.into())))
+    }
+
     /// Sets the limits of an application, for this process at once.
     pub(crate) fn set_limits(&self, tenant: &TenantId, limits: Option<Limits>) {
         let days = limits.as_ref().and_then(|limits| limits.retention_days);
@@ -254,7 +261,7 @@ impl Drop for Reserved {
 }
 
 /// Returns the time of as many days.
-pub(crate) fn days_of(days: u64) -> Duration {
+fn days_of(days: u64) -> Duration {
     Duration::from_secs(days * DAY)
 }
 

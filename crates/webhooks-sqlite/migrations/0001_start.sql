@@ -66,6 +66,7 @@ CREATE INDEX deliveries_added ON deliveries (endpoint, number) WHERE created_at 
 CREATE TABLE attempts (
     delivery    INTEGER NOT NULL,               -- deliveries.number
     number      INTEGER NOT NULL,               -- from 1
+    endpoint    INTEGER NOT NULL,               -- endpoints.number
     started_at  INTEGER NOT NULL,
     duration    INTEGER NOT NULL,               -- microseconds
     status_code INTEGER,
@@ -77,8 +78,11 @@ CREATE TABLE attempts (
 ) WITHOUT ROWID;
 -- Those that did not simply succeed, by time: a service tells of them. Most attempts are not among them.
 CREATE INDEX attempts_troubles ON attempts (started_at) WHERE number > 1 OR error IS NOT NULL;
--- All of them, in the order in which they ended: people follow them.
-CREATE INDEX attempts_ended ON attempts (started_at + duration);
+-- All of them, in the order in which they ended: people follow those of one tenant. The tenant is not the
+-- first column: new entries would be all over the index, and a commit would write a page of it for each
+-- tenant, 4 KiB in the log for each attempt instead of about 50 bytes. A reader passes over the entries of
+-- others: the endpoint is in them, so it needs no row.
+CREATE INDEX attempts_ended ON attempts (started_at + duration, delivery, number, endpoint);
 
 -- Counts of endpoints by minute or, once they are older than 48 hours, by hour.
 CREATE TABLE figures (
@@ -102,7 +106,8 @@ CREATE TABLE jobs (
     cursor     TEXT,                            -- the place at which it goes on
     error      TEXT,                            -- the reason why it failed
     created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL
+    updated_at INTEGER NOT NULL,
+    request    BLOB UNIQUE                      -- the 16 bytes of the number of the request for it
 );
 CREATE INDEX jobs_tenant ON jobs (tenant, number);
 CREATE INDEX jobs_running ON jobs (number) WHERE state = 'running';

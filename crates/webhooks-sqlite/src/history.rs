@@ -14,8 +14,9 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter
 use webhooks_core::{EventId, TenantId};
 use webhooks_dispatch::{
     history::{
-        AttemptRecord, Cursor, DeliveryRecord, EndedRequest, EventRecord, EventSummary, FeedPage,
-        FeedRequest, HistoryStore, Page, Query, SearchPage, SearchRequest, Trouble, TroubleRequest,
+        AttemptRecord, Cursor, DeliveryRecord, EndedPage, EndedRequest, EventRecord, EventSummary,
+        FeedPage, FeedRequest, HistoryStore, Page, Query, SearchPage, SearchRequest, Trouble,
+        TroubleRequest,
     },
     store::StoreError,
 };
@@ -72,11 +73,10 @@ impl HistoryStore for SqliteStore {
         self.read_rows(move |connection| troubles::read(connection, &request)).await
     }
 
-    async fn ended_attempts(
-        &self,
-        request: EndedRequest,
-    ) -> Result<Vec<AttemptRecord>, StoreError> {
-        self.read_rows(move |connection| ended::read(connection, &request)).await
+    async fn ended_attempts(&self, request: EndedRequest) -> Result<EndedPage, StoreError> {
+        let read =
+            move |connection: &Connection| ended::read(connection, &request, ended::MAX_ENTRIES);
+        self.read_rows(read).await
     }
 
     async fn deliveries(&self, query: Query) -> Result<Page<DeliveryRecord>, StoreError> {

@@ -26,7 +26,7 @@ const JOB: &str = "number, tenant, work, rate, state, done, cursor, error, creat
 
 impl JobStore for SqliteStore {
     async fn create_job(&self, job: NewJob, now: Timestamp) -> Result<Job, StoreError> {
-        self.write(CreateJob { job, now, id: JobId::from_u64(0) }).await
+        self.write(CreateJob { job, now, id: JobId::from_u64(0), found: None }).await
     }
 
     async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
@@ -90,6 +90,13 @@ fn find(connection: &Connection, id: JobId) -> rusqlite::Result<Option<Job>> {
     statement.query_row([row::integer(id.as_u64())], job).optional()
 }
 
+/// Returns the job that a request has added.
+fn find_of(connection: &Connection, request: &[u8; 16]) -> rusqlite::Result<Option<Job>> {
+    let select = format!("SELECT {JOB} FROM jobs WHERE request = ?");
+    let mut statement = connection.prepare_cached(&select)?;
+    statement.query_row([request], job).optional()
+}
+
 fn list(connection: &Connection, query: &JobQuery) -> rusqlite::Result<Vec<Job>> {
     let tenant = if query.tenant.is_some() { "tenant = ?1" } else { "?1 IS NULL" };
     // A literal state, so that the index of running jobs serves.
@@ -136,29 +143,43 @@ fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
 // The commands on jobs end their groups: `after_commit` changes the leases, by which `AdvanceJob`
 // decides.
 
-/// Adds a job that runs.
+/// Adds a job that runs, unless its request has added it.
 struct CreateJob {
     job: NewJob,
     now: Timestamp,
     id: JobId,
+    /// The job that the request has added before.
+    found: Option<Job>,
 }
 
 impl WriteCommand for CreateJob {
     type Answer = Job;
 
     fn write(&mut self, connection: &mut WriteConnection, _: &SqliteInner) -> rusqlite::Result<()> {
-        const CREATE: &str = "INSERT INTO jobs (tenant, work, rate, state, created_at, updated_at)
-            VALUES (?1, ?2, ?3, 'running', ?4, ?4)";
-        let NewJob { tenant, work, rate } = &self.job;
+        const CREATE: &str =
+            "INSERT INTO jobs (tenant, work, rate, request, state, created_at, updated_at)
+            VALUES (?1, ?2, ?3, ?4, 'running', ?5, ?5)";
+        let NewJob { tenant, work, rate, request } = &self.job;
+        let request = request.map(u128::to_be_bytes);
+        self.found = match &request {
+            Some(request) => find_of(connection.sqlite(), request)?,
+            None => None,
+        };
+        if self.found.is_some() {
+            return Ok(());
+        }
         let (tenant, now) = (tenant.as_ref().map(TenantId::as_str), row::micros(self.now));
         let rate = rate.map(NonZeroU32::get);
-        connection.execute(CREATE, params![tenant, row::json(work)?, rate, now])?;
+        connection.execute(CREATE, params![tenant, row::json(work)?, rate, request, now])?;
         self.id = JobId::from_u64(row::unsigned(connection.sqlite().last_insert_rowid()));
         Ok(())
     }
 
     fn after_commit(self, _: &mut WriteConnection, inner: &SqliteInner) -> Job {
-        let Self { job: NewJob { tenant, work, rate }, now, id } = self;
+        let Self { job: NewJob { tenant, work, rate, .. }, now, id, found } = self;
+        if let Some(found) = found {
+            return found;
+        }
         inner.jobs().set(id, true, now);
         let (state, progress) = (JobState::Running, JobProgress::default());
         Job { id, tenant, work, rate, state, progress, created_at: now, updated_at: now }
@@ -267,7 +288,7 @@ mod tests {
 
     async fn create(store: &SqliteStore, seconds: u64) -> Job {
         let work = JobWork::Cancel(Query::default());
-        let job = NewJob { tenant: None, work, rate: NonZeroU32::new(5) };
+        let job = NewJob { tenant: None, work, rate: NonZeroU32::new(5), request: None };
         store.create_job(job, at(seconds)).await.unwrap()
     }
 

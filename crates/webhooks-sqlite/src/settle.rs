@@ -101,7 +101,7 @@ impl Settle {
             let mut record = |attempt: Option<&Attempt>| {
                 rows.record(settlement, *pinned, self.now)?;
                 attempt.map_or(Ok(()), |attempt| {
-                    rows.record_attempt(settlement.claim.delivery, pinned.attempt, attempt)
+                    rows.record_attempt(settlement.claim.delivery, *pinned, attempt)
                 })
             };
             if self.mode == WriteMode::Together {
@@ -250,9 +250,9 @@ impl<'t> Rows<'t> {
             SET status = ?2, attempts = ?3, due_at = ?4, is_scheduled = NULL, cancelled = ?5,
                 ended_at = ?6
             WHERE number = ?1";
-        const ATTEMPT: &str = "INSERT INTO attempts (delivery, number, started_at, duration,
-            status_code, error_class, error, response_headers, response)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        const ATTEMPT: &str = "INSERT INTO attempts (delivery, number, endpoint, started_at,
+            duration, status_code, error_class, error, response_headers, response)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
         let delivery = connection.sqlite().prepare_cached(DELIVERY)?;
         let attempt = connection.sqlite().prepare_cached(ATTEMPT)?;
         Ok(Self { connection, delivery, attempt })
@@ -296,7 +296,7 @@ impl<'t> Rows<'t> {
     fn record_attempt(
         &mut self,
         delivery: DeliveryId,
-        number: u32,
+        pinned: Pinned,
         attempt: &Attempt,
     ) -> rusqlite::Result<()> {
         let headers = &attempt.response_headers;
@@ -308,7 +308,8 @@ impl<'t> Rows<'t> {
         };
         let parameters = params![
             row::number(delivery),
-            number,
+            pinned.attempt,
+            row::endpoint(pinned.endpoint),
             row::micros(attempt.started_at),
             row::span(attempt.duration),
             attempt.status_code,

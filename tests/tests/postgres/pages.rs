@@ -4,7 +4,7 @@
 use webhooks_core::{DeliveryStatus, TenantId};
 use webhooks_dispatch::{
     Undelivered,
-    history::{Page, SearchRequest},
+    history::{EndedPlace, EndedRequest, Page, SearchRequest},
     store::{Attempt, ExpungeRequest, Expunged},
 };
 
@@ -168,6 +168,7 @@ async fn a_page_of_a_tenant_reads_nothing_of_others() {
             assert_eq!(back.items, items, "{name}");
         }
     }
+    check_ended_attempts(&url).await;
     let quiet = Query { tenant: None, endpoint: Some(id("quiet")), ..query() };
     let lists = async |store: &PostgresStore| {
         store.deliveries(quiet.clone()).await.unwrap().items.len()
@@ -190,6 +191,15 @@ async fn a_page_of_a_tenant_reads_nothing_of_others() {
     let search = async |store: &PostgresStore| store.search(request).await.unwrap();
     let found = check(&url, "search", MOST, search).await;
     assert_eq!(found.items.len(), 40);
+}
+
+async fn check_ended_attempts(url: &str) {
+    let after = EndedPlace::since(Timestamp::UNIX_EPOCH);
+    let request = EndedRequest { tenant: tenant("mine"), after, limit: 40 };
+    let ended = async |store: &PostgresStore| store.ended_attempts(request).await.unwrap();
+    let ended = check(url, "ended attempts", MOST, ended).await;
+    assert_eq!((ended.items.len(), ended.is_last), (40, false));
+    assert!(ended.items.iter().all(|item| item.tenant == tenant("mine")));
 }
 
 /// Goal: what is done with all events of a tenant reads no events of others.

@@ -300,8 +300,9 @@ async fn an_endpoint_that_hangs_keeps_no_other_waiting() {
 /// without a share.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_has_no_share_yet_does_not_count_as_drained() {
-    const DIED: &str = "INSERT INTO webhooks.workers (id, joined_at, seen_at)
-        SELECT count(*), clock_timestamp() - interval '1 hour', clock_timestamp()
+    const DIED: &str = "INSERT INTO webhooks.workers (id, joined_at, seen_at, expires_at)
+        SELECT count(*), clock_timestamp() - interval '1 hour', clock_timestamp(),
+               clock_timestamp() + interval '250 ms'
         FROM webhooks.workers";
     let url = Cluster::shared().database().await;
     let arrived = Arc::new(AtomicUsize::new(0));

@@ -87,7 +87,9 @@ async fn a_job_is_leased_by_one_worker_and_comes_back() {
     let url = Cluster::shared().database().await;
     let (here, there) = (open(&url).await, open(&url).await);
     let work = JobWork::Cancel(HistoryQuery::default());
-    let job = here.create_job(NewJob { tenant: None, work, rate: None }, Timestamp::now()).await;
+    let job = here
+        .create_job(NewJob { tenant: None, work, rate: None, request: None }, Timestamp::now())
+        .await;
     let job = job.unwrap();
     let (long, short) = (Duration::from_secs(60), Duration::from_millis(300));
     let (a, b) = tokio::join!(

@@ -10,6 +10,7 @@ use webhooks_admin::{
     SqliteRecordStore,
 };
 use webhooks_core::{TenantId, Timestamp};
+use webhooks_dispatch::jobs::JobQuery;
 use webhooks_postgres::PostgresStore;
 use webhooks_sqlite::SqliteStore;
 use webhooks_tests::postgres::Cluster;
@@ -18,6 +19,7 @@ use crate::running::Running;
 
 on_each_store! {
     what_a_killed_request_made_is_found_again;
+    a_killed_request_for_a_job_begins_one;
     a_killed_request_for_a_key_makes_one;
     an_entry_that_was_deleted_meanwhile_is_added_again;
     two_runs_at_once_make_one_endpoint;
@@ -240,6 +242,42 @@ mod behaviour {
         // Another body is another request.
         kill(&running, &path, &body, &mut run).await;
         assert_eq!(post(&running, &path, &body.replace("late", "lost")).await.0, 409);
+    }
+
+    /// Goal: a request that begins a job of the engine begins one, also if it is made again after a failure.
+    pub(super) async fn a_killed_request_for_a_job_begins_one(running: Running) {
+        let app = running.add_app("shop").await;
+        let endpoint = json!({ "url": "http://127.0.0.1:9999/", "uid": "crm" });
+        let path = format!("/api/v1/app/{app}/endpoint");
+        assert_eq!(running.ask("POST", &path, endpoint).await.0, 201);
+        let jobs = async || {
+            let list = running.service.engine().jobs().list(JobQuery::default()).await.unwrap();
+            list.into_iter().map(|job| job.id).collect::<Vec<_>>()
+        };
+        let since = json!({ "since": "2026-01-01T00:00:00Z" }).to_string();
+        let before = json!({ "createdBefore": "2026-01-01T00:00:00Z" }).to_string();
+        for (number, (work, body)) in [
+            ("recover", &since),
+            ("replay-missing", &since),
+            ("bulk-replay", &since),
+            ("cancel-msgs", &before),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let path = format!("{path}/crm/{work}");
+            let mut run = begin(&running, &path, body).await;
+            let (status, first) = post(&running, &path, body).await;
+            assert!((200..300).contains(&status), "{path}: {first}");
+            let begun = jobs().await;
+            assert_eq!(begun.len(), number + 1, "{path}");
+            for _ in 0..2 {
+                kill(&running, &path, body, &mut run).await;
+                let (status_again, again) = post(&running, &path, body).await;
+                assert_eq!((status_again, &again["id"]), (status, &first["id"]), "{path}: {again}");
+                assert_eq!(jobs().await, begun, "{path}");
+            }
+        }
     }
 
     /// Goal: an endpoint has its entry, also if another process took the request for dead and deleted it.

@@ -253,6 +253,29 @@ async fn each_documented_operation_is_there_and_no_other() {
     }
 }
 
+/// Goal: the document tells of each body whether it may be absent. Method: without one, each operation that needs it
+/// answers 422, and no other one does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_may_be_absent_where_the_document_says_so() {
+    let (running, document) = document().await;
+    // Some read the body after they have found the application.
+    running.add_app("app_id").await;
+    let mut optional = 0;
+    for (method, path, operation) in operations(&document) {
+        let Some(body) = operation.get("requestBody") else { continue };
+        let path = path.replace(['{', '}'], "");
+        let (status, answer) = running.ask(&method, &path, Value::Null).await;
+        let is_required = body["required"].as_bool().unwrap_or_default();
+        assert_eq!(status == 422, is_required, "{method} {path}: {status} {answer}");
+        optional += usize::from(!is_required);
+        // One that is there is never `null`.
+        for (_, content) in fields(&body["content"]) {
+            assert!(content["schema"]["oneOf"].is_null(), "{method} {path}: {content}");
+        }
+    }
+    assert!(optional > 0);
+}
+
 /// Returns the words about a field, which stand beside a reference where the field may be `null`.
 fn words(field: &Value) -> &str {
     let mut parts = [field].into_iter().chain(items(&field["oneOf"])).chain(items(&field["allOf"]));

@@ -1,8 +1,13 @@
 //! Pollers, their consumers and their keys, and the messages of an application by cursor.
 
-use serde_json::{Value, json};
+use std::time::Duration;
 
-use crate::running::{Running, add_key, until};
+use serde_json::{Value, json};
+use webhooks_admin::ListQuery;
+use webhooks_core::{TenantId, Timestamp};
+use webhooks_dispatch::EngineSettings;
+
+use crate::running::{Kind, Running, add_key, until};
 
 on_each_store! {
     a_follower_gets_each_message_once_in_order;
@@ -17,7 +22,6 @@ on_each_store! {
 
 mod behaviour {
     use webhooks_admin::{Grant, Role};
-    use webhooks_core::{TenantId, Timestamp};
 
     use super::*;
 
@@ -384,7 +388,7 @@ mod behaviour {
 /// Goal: a poller's key does nothing else, and a new one ends the older ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_of_a_poller_pulls_from_it_alone() {
-    let running = Running::start(crate::running::Kind::Sqlite).await;
+    let running = Running::start(Kind::Sqlite).await;
     let app = running.add_app("shop").await;
     let pollers = format!("/api/v1/app/{app}/polling-endpoint");
     for uid in ["one", "two"] {
@@ -424,6 +428,32 @@ async fn a_key_of_a_poller_pulls_from_it_alone() {
     for bad in [json!({ "expiry": 0 }), json!({ "oldTokenExpiry": 86_401 }), json!({ "a": 1 })] {
         let two = format!("/api/v1/auth/app/{app}/poller/two/token/rotate");
         assert_eq!(running.ask("POST", &two, bad.clone()).await.0, 422, "{bad}");
+    }
+}
+
+/// Goal: a reported attempt is stored for no longer than messages are, by the setting of the service or the limit of
+/// the application.
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_are_stored_as_long_as_messages() {
+    let days = |count: u32| Duration::from_secs(24 * 60 * 60) * count;
+    let engine = EngineSettings { retention: days(7), ..EngineSettings::default() };
+    let running = Running::start_engine(Kind::Sqlite, engine).await;
+    let app = running.add_app("shop").await;
+    let pollers = format!("/api/v1/app/{app}/polling-endpoint");
+    assert_eq!(running.ask("POST", &pollers, json!({ "uid": "dev" })).await.0, 201);
+    let tenant = TenantId::new(&app).unwrap();
+    for (id, limit, expected) in [("none", None, 7), ("more", Some(60), 7), ("fewer", Some(2), 2)] {
+        let limits = json!({ "retentionDays": limit });
+        let (status, told) = running.ask("PUT", &format!("/api/v1/app/{app}/limits"), limits).await;
+        assert_eq!(status, 200, "{told}");
+        publish(&running, &app, "paid", id, &[]).await;
+        let path = format!("/api/v1/app/{app}/poller/dev/msg/{id}/attempt/1");
+        assert_eq!(running.ask("PUT", &path, attempt(Some(200), "ok")).await.0, 200);
+        let query = ListQuery { limit: 1, is_descending: true, ..ListQuery::default() };
+        let attempts = running.service.admin().poller_attempts(&tenant);
+        let found = attempts.list(query, Timestamp::now()).await.unwrap().items.remove(0).value;
+        let stored = found.stored_until.saturating_since(found.reported_at);
+        assert_eq!(stored, days(expected), "{id}");
     }
 }
 

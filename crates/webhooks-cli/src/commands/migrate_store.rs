@@ -314,9 +314,10 @@ impl Migration {
             ImportError::NoRight => {
                 (Exit::Refused, Some("let the owner grant CREATE on the database to the role"))
             }
-            ImportError::InUse => {
-                (Exit::Refused, Some("stop all services that use it, wait a minute, and try again"))
-            }
+            ImportError::InUse => (
+                Exit::Refused,
+                Some("stop all services that use it; a killed one counts for ten seconds"),
+            ),
             ImportError::Taken => (Exit::Refused, Some("let the other one end")),
             _ => (Exit::Failed, None),
         };

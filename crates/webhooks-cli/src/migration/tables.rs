@@ -72,6 +72,7 @@ pub(super) const JOBS: Table = Table {
         same("error", ForeignText),
         same("created_at", Time),
         same("updated_at", Time),
+        same("request", Bytes),
     ],
 };
 
@@ -146,6 +147,7 @@ pub(super) const ATTEMPTS: Table = Table {
     columns: &[
         same("delivery", Int),
         same("number", Int),
+        same("endpoint", Int),
         same("started_at", Time),
         renamed("duration", "duration_us", Int),
         same("status_code", Int),
@@ -164,13 +166,15 @@ pub(super) const ALL: [Table; 7] =
 pub(super) const PLAIN: [Table; 4] = [ENDPOINTS, RECORDS, JOBS, FIGURES];
 
 /// The columns whose values change on the way, so that no sum compares them.
-pub(super) const CHANGED: [(&str, &str); 6] = [
+pub(super) const CHANGED: [(&str, &str); 7] = [
     // Deliveries get new numbers. A pending one has its status by its attempts, and an ended one is no longer
     // scheduled.
     ("deliveries", "number"),
     ("deliveries", "status"),
     ("deliveries", "is_scheduled"),
     ("attempts", "delivery"),
+    // An attempt of the database has the tenant instead.
+    ("attempts", "endpoint"),
     ("jobs", "work"),
     ("jobs", "cursor"),
 ];

@@ -508,3 +508,18 @@ async fn a_column_that_it_does_not_know_is_refused() {
     assert!(ended.err.contains("\"orders\", which stays behind"), "{ended:?}");
     assert_eq!(ended.json()["leftBehind"], json!(["orders"]));
 }
+
+/// Goal: a database that a live worker uses is refused, until the worker counts as dead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_a_worker_uses_is_refused() {
+    let mut place = Place::new();
+    stop(place.serve(&[]));
+    let url = Cluster::shared().database().await;
+    webhooks_postgres::PostgresStore::open(&url).await.unwrap().close().await;
+    let worker = "INSERT INTO webhooks.workers (id, joined_at, seen_at, expires_at)
+        VALUES (1, now(), now(), now() + interval '1 hour')";
+    drop(hold(&url, worker).await);
+    place.run(&words(&url, &[])).failed(6, &["a service uses the database", "stop all services"]);
+    drop(hold(&url, "UPDATE webhooks.workers SET expires_at = now() - interval '1 s'").await);
+    place.run(&words(&url, &[])).ok();
+}

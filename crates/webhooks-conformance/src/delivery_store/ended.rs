@@ -1,13 +1,16 @@
-//! Ended attempts: all of them, in the order of their ends.
+//! Ended attempts: those of a tenant, in the order of their ends.
 
 use std::time::Duration;
 
-use webhooks_dispatch::history::{AttemptRecord, EndedRequest};
+use webhooks_core::{EventId, TenantId};
+use webhooks_dispatch::history::{AttemptRecord, EndedPage, EndedPlace, EndedRequest};
 use webhooks_dispatch::store::Outcome;
 use webhooks_dispatch::{Replay, store::Claimed};
 
 use super::replay::replay;
-use super::{AnyStore, at, claim, endpoint, event, ids, key, publish, register, settlement};
+use super::{
+    AnyStore, at, claim, endpoint, event, ids, key, publish, register, settlement, tenant,
+};
 
 /// Settles an attempt of some seconds that ends at a time.
 async fn attempt(
@@ -23,12 +26,22 @@ async fn attempt(
     let _settled = store.settle(vec![settlement], at(end)).await.expect("a store that works");
 }
 
-async fn ended(store: &impl AnyStore, request: EndedRequest) -> Vec<AttemptRecord> {
+async fn page(store: &impl AnyStore, request: EndedRequest) -> EndedPage {
     store.ended_attempts(request).await.expect("a store that works")
 }
 
+/// Returns the attempts of a page that is the last one.
+async fn ended(store: &impl AnyStore, request: EndedRequest) -> Vec<AttemptRecord> {
+    let page = page(store, request.clone()).await;
+    assert!(page.is_last, "{page:?}");
+    let last = page.items.last().map_or(request.after, AttemptRecord::ended_place);
+    assert!(page.next >= last, "{page:?}");
+    page.items
+}
+
 fn since(second: u64) -> EndedRequest {
-    EndedRequest { since: at(second), after: None, limit: 1_000 }
+    let (tenant, after) = (TenantId::default(), EndedPlace::since(at(second)));
+    EndedRequest { tenant, after, limit: 1_000 }
 }
 
 /// Returns the events, the numbers and the ends of attempts.
@@ -88,12 +101,54 @@ pub async fn ended_attempts_come_in_pages(store: impl AnyStore) {
     for limit in 1..=9 {
         let (mut request, mut found) = (EndedRequest { limit, ..since(0) }, Vec::new());
         loop {
-            let page = ended(&store, request).await;
-            let Some(last) = page.last() else { break };
-            assert!(page.len() <= limit);
-            request = request.behind(last);
-            found.extend(page);
+            let page = page(&store, request.clone()).await;
+            assert!(page.items.len() <= limit);
+            request.after = page.next;
+            found.extend(page.items);
+            if page.is_last {
+                break;
+            }
         }
         assert_eq!(found, whole, "{limit}");
     }
+}
+
+pub async fn ended_attempts_are_those_of_a_tenant(store: impl AnyStore) {
+    let tenants = ["one", "two"].map(tenant);
+    for tenant in &tenants {
+        register(&store, "a", endpoint().tenant(tenant.clone())).await;
+    }
+    for number in 0..6 {
+        let [one, two] = &tenants;
+        let tenant = if number % 3 == 0 { one } else { two };
+        let event = event(&format!("event-{number}")).tenant(tenant.clone());
+        publish(&store, &[event], at(number)).await;
+    }
+    // All end at the same time. Half of them are the last attempts of their deliveries.
+    let ending = ["event-0", "event-2", "event-4"];
+    let is_last = |event: &EventId| ending.contains(&&*event.to_string());
+    for claimed in claim(&store, at(10)).await {
+        let retrying = Outcome::Retrying { due_at: at(90) };
+        let outcome = if is_last(&claimed.event.id) { Outcome::Delivered } else { retrying };
+        attempt(&store, &claimed, outcome, (10, 11)).await;
+    }
+    for (tenant, count) in tenants.into_iter().zip([2, 4]) {
+        let request = EndedRequest { tenant: tenant.clone(), ..since(0) };
+        let whole = ended(&store, request.clone()).await;
+        assert_eq!(whole.len(), count);
+        assert!(whole.iter().all(|found| found.tenant == tenant), "{whole:?}");
+        let (first, rest) = whole.split_first().expect("some");
+        let behind = EndedRequest { after: first.ended_place(), ..request };
+        assert_eq!(ended(&store, behind).await, rest);
+    }
+    // An attempt stays its tenant's when its delivery is replayed.
+    let request = EndedRequest { tenant: tenant("two"), ..since(0) };
+    let before = ended(&store, request.clone()).await;
+    for found in &before {
+        if is_last(&found.event) {
+            assert_eq!(replay(&store, Replay::Delivery(found.delivery), 12).await, 1);
+        }
+    }
+    assert_eq!(ended(&store, request).await, before);
+    assert_eq!(ended(&store, since(0)).await, []);
 }

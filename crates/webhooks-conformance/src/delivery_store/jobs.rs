@@ -18,7 +18,7 @@ use super::{AnyStore, LEASE, at, clocks, event, key, tenant};
 /// Creates an operator's job at a second.
 async fn create(store: &impl AnyStore, second: u64) -> Job {
     let work = JobWork::Cancel(Query::default());
-    let new = NewJob { tenant: None, work, rate: None };
+    let new = NewJob { tenant: None, work, rate: None, request: None };
     store.create_job(new, at(second)).await.expect("a store that works")
 }
 
@@ -73,7 +73,7 @@ pub async fn a_job_is_stored_as_it_was_created(store: impl AnyStore) {
     let mut last = None;
     for (work, second) in works.into_iter().zip(10..) {
         let (tenant, rate) = (Some(tenant("acme")), NonZeroU32::new(50));
-        let new = NewJob { tenant: tenant.clone(), work: work.clone(), rate };
+        let new = NewJob { tenant: tenant.clone(), work: work.clone(), rate, request: None };
         let created = store.create_job(new, at(second)).await.expect("a store that works");
         let expected = Job {
             id: created.id,
@@ -98,12 +98,49 @@ pub async fn a_job_is_stored_as_it_was_created(store: impl AnyStore) {
     }
 }
 
+pub async fn a_job_is_created_once_for_a_request(store: impl AnyStore) {
+    let create = async |request: u128, second: u64| {
+        let work = JobWork::Cancel(Query::default());
+        let new = NewJob { tenant: None, work, rate: None, request: Some(request) };
+        store.create_job(new, at(second)).await.expect("a store that works")
+    };
+    let first = create(u128::MAX, 0).await;
+    let second = create(1, 1).await;
+    assert_ne!(first.id, second.id);
+    assert_eq!(create(u128::MAX, 2).await, first);
+    // It goes on as it was.
+    let leased = lease(&store, 3).await.expect("two wait");
+    assert_eq!(advance(&store, &leased, 5, JobState::Finished, 4).await, Some(JobState::Finished));
+    let found = create(u128::MAX, 5).await;
+    assert_eq!(
+        (found.id, found.state, &found.progress),
+        (first.id, JobState::Finished, &progress(5))
+    );
+    assert_eq!(lease(&store, 6).await.expect("one waits").job.id, second.id);
+    assert_eq!(lease(&store, 6).await, None);
+    // Many at once.
+    let mut requests = tokio::task::JoinSet::new();
+    for second in 10..20 {
+        let store = store.clone();
+        requests.spawn(async move {
+            let work = JobWork::Cancel(Query::default());
+            let new = NewJob { tenant: None, work, rate: None, request: Some(2) };
+            store.create_job(new, at(second)).await.expect("a store that works").id
+        });
+    }
+    let ids = requests.join_all().await;
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    let jobs = store.jobs(JobQuery::default()).await.expect("a store that works");
+    assert_eq!(jobs.len(), 3);
+}
+
 pub async fn jobs_are_listed_the_newest_first(store: impl AnyStore) {
     let mut ids = Vec::new();
     for n in 0..6 {
         let tenant = (n % 2 == 0).then(|| tenant("acme"));
         let work = JobWork::Cancel(Query::default());
-        let created = store.create_job(NewJob { tenant, work, rate: None }, at(n)).await;
+        let created =
+            store.create_job(NewJob { tenant, work, rate: None, request: None }, at(n)).await;
         ids.insert(0, created.expect("a store that works").id);
     }
     change(&store, ids[0], JobChange::Stop, 10).await;

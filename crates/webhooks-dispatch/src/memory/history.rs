@@ -6,9 +6,9 @@ use webhooks_core::{DeliveryId, EventId, TenantId};
 
 use super::{Entry, EventEntry, MemoryStore, State};
 use crate::history::{
-    AttemptRecord, Cursor, DeliveryRecord, EndedRequest, EventRecord, EventSummary, FeedPage,
-    FeedRequest, HistoryStore, LastAttempt, Page, Query, SearchPage, SearchRequest, Trouble,
-    TroubleRequest,
+    AttemptRecord, Cursor, DeliveryRecord, EndedPage, EndedRequest, EventRecord, EventSummary,
+    FeedPage, FeedRequest, HistoryStore, LastAttempt, Page, Query, SearchPage, SearchRequest,
+    Trouble, TroubleRequest,
 };
 use crate::store::{Attempt, StoreError};
 
@@ -82,25 +82,19 @@ impl HistoryStore for MemoryStore {
         Ok(found)
     }
 
-    async fn ended_attempts(
-        &self,
-        request: EndedRequest,
-    ) -> Result<Vec<AttemptRecord>, StoreError> {
+    async fn ended_attempts(&self, request: EndedRequest) -> Result<EndedPage, StoreError> {
         let state = self.state();
-        let place = (request.since, request.place());
-        let key = |found: &AttemptRecord| {
-            let cursor = Cursor { key: found.delivery.as_u64(), attempt: found.number };
-            (found.ended_at(), cursor)
-        };
         let all = state.attempts.iter().filter_map(|((id, number), attempt)| {
             let entry = state.deliveries.get(id)?;
             let event = state.events.get(&entry.event)?;
-            Some(attempt_record((*id, entry, event), *number, attempt))
+            let is_own = event.event.tenant == request.tenant;
+            is_own.then(|| attempt_record((*id, entry, event), *number, attempt))
         });
-        let mut found: Vec<AttemptRecord> = all.filter(|found| key(found) > place).collect();
-        found.sort_by_key(key);
+        let is_behind = |found: &AttemptRecord| found.ended_place() > request.after;
+        let mut found: Vec<AttemptRecord> = all.filter(is_behind).collect();
+        found.sort_by_key(AttemptRecord::ended_place);
         found.truncate(request.page_size());
-        Ok(found)
+        Ok(request.page(found))
     }
 
     async fn deliveries(&self, query: Query) -> Result<Page<DeliveryRecord>, StoreError> {

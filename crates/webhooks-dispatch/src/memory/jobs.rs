@@ -17,6 +17,8 @@ use crate::store::StoreError;
 #[derive(Debug, Default)]
 pub(super) struct JobTable {
     jobs: BTreeMap<JobId, Entry>,
+    /// Their ids by the numbers of the requests for them.
+    by_request: BTreeMap<u128, JobId>,
     next_token: u64,
 }
 
@@ -30,8 +32,12 @@ struct Entry {
 impl JobStore for MemoryStore {
     async fn create_job(&self, new: NewJob, now: Timestamp) -> Result<Job, StoreError> {
         let mut state = self.state();
+        let NewJob { tenant, work, rate, request } = new;
+        let made = request.and_then(|request| state.jobs.by_request.get(&request)).copied();
+        if let Some(made) = made.and_then(|id| state.jobs.jobs.get(&id)) {
+            return Ok(made.job.clone());
+        }
         let last = state.jobs.jobs.keys().next_back().map_or(0, |id| id.as_u64());
-        let NewJob { tenant, work, rate } = new;
         let job = Job {
             id: JobId::from_u64(last + 1),
             tenant,
@@ -43,6 +49,9 @@ impl JobStore for MemoryStore {
             updated_at: now,
         };
         state.jobs.jobs.insert(job.id, Entry { job: job.clone(), lease: None });
+        if let Some(request) = request {
+            state.jobs.by_request.insert(request, job.id);
+        }
         drop(state);
         self.wake();
         Ok(job)

@@ -1,6 +1,6 @@
-//! The attempts that ended since a time, by the indexes of their ends.
+//! The attempts of a tenant that ended behind a place, by the indexes of their ends.
 
-use webhooks_dispatch::history::{AttemptRecord, EndedRequest};
+use webhooks_dispatch::history::{EndedPage, EndedRequest};
 use webhooks_dispatch::store::StoreError;
 
 use super::record::{ATTEMPT, attempt_record};
@@ -20,7 +20,7 @@ fn statement() -> String {
             "(SELECT {id} AS delivery, {number} AS number, event_at, started_at, duration_us, status_code,
                      error_class, error, response_headers, response, {ENDED} AS ended
               FROM webhooks.{table}
-              WHERE {more} {ENDED} >= ($1::timestamptz AT TIME ZONE 'UTC')
+              WHERE {more} tenant = $5 AND {ENDED} >= ($1::timestamptz AT TIME ZONE 'UTC')
                 AND ({ENDED}, {id}, {number}) > ($1::timestamptz AT TIME ZONE 'UTC', $2, $3)
               ORDER BY {ENDED}, {id}, {number} LIMIT $4)"
         )
@@ -41,21 +41,23 @@ impl PostgresInner {
     pub(crate) async fn ended_attempts(
         &self,
         request: EndedRequest,
-    ) -> Result<Vec<AttemptRecord>, StoreError> {
+    ) -> Result<EndedPage, StoreError> {
         let statement = statement();
         let find = async || {
-            let place = request.place();
+            let EndedRequest { tenant, after, .. } = &request;
             let mut call = self.database.page_call().await?;
             let attempts = sqlx::query(sqlx::AssertSqlSafe(statement.as_str()))
                 .persistent(call.prepares())
-                .bind(At(request.since))
-                .bind(row::int8(place.key))
-                .bind(i32::try_from(place.attempt).unwrap_or(i32::MAX))
-                .bind(row::int4(request.page_size()));
+                .bind(At(after.ended_at))
+                .bind(row::int8(after.attempt.key))
+                .bind(i32::try_from(after.attempt.attempt).unwrap_or(i32::MAX))
+                .bind(row::int4(request.page_size()))
+                .bind(tenant.as_str());
             let rows = attempts.fetch_all(call.connection()).await?;
             call.commit().await?;
-            rows.iter().map(attempt_record).collect()
+            rows.iter().map(attempt_record).collect::<Result<_, _>>()
         };
-        with_read_retries(find).await.map_err(store_error)
+        let found = with_read_retries(find).await.map_err(store_error)?;
+        Ok(request.page(found))
     }
 }

@@ -249,7 +249,7 @@ pub(super) async fn reopen(
         ), attempt AS (
             INSERT INTO webhooks.earlier_attempts
             SELECT id, attempts, event_at, started_at, duration_us, status_code, error_class, error,
-                   response_headers, response
+                   response_headers, response, tenant
             FROM reopened WHERE started_at IS NOT NULL
         )
         INSERT INTO webhooks.pending_deliveries

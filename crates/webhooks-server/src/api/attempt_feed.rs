@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use webhooks_admin::Action;
 use webhooks_core::Timestamp;
-use webhooks_dispatch::history::{Cursor, EndedRequest, HistoryStore as _};
+use webhooks_dispatch::history::{Cursor, EndedPlace, EndedRequest, HistoryStore as _};
 
 use super::attempt_out::{AttemptOut, AttemptShower};
 use super::feed::limit;
@@ -17,7 +17,6 @@ use super::message::has_payload;
 use crate::auth::Caller;
 use crate::error::{ApiError, no_page};
 use crate::extract::{Params, Path};
-use crate::paging::MAX_PAGES;
 use crate::parameters::FollowAttempts;
 use crate::schema::EventTypeName;
 use crate::service::Service;
@@ -26,15 +25,13 @@ use crate::service::Service;
 const OVERLAP: Duration = Duration::from_secs(10);
 
 /// The time by which a reader goes back with the first turn of a minute, for what was recorded later: two minutes before
-/// the last such turn. With each turn it would cost too much, since a turn reads the attempts of all applications.
+/// the last such turn. A reader gets all attempts of that time again, so a longer time, or one with each turn, would
+/// send most of them many times.
 const LONG_OVERLAP: Duration = Duration::from_secs(3 * 60);
 
 /// The longest turn from whose start the next one goes back; after a longer one, it goes back from this time before its
 /// end. So no reader gets an attempt again that ended more than four minutes before the end of its turn.
 const TURN: Duration = Duration::from_secs(60);
-
-/// The attempts, of all applications, that are read at once.
-const STEP: usize = 250;
 
 /// An attempt that has ended.
 #[derive(Serialize, ToSchema)]
@@ -49,7 +46,7 @@ pub(crate) struct EndedAttemptOut {
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct EndedOut {
-    /// The attempts, in the order in which they ended.
+    /// The attempts, in the order in which they ended. There may be none although others follow.
     data: Vec<EndedAttemptOut>,
     /// The place from which to go on, also if `done`.
     iterator: String,
@@ -57,16 +54,15 @@ pub(crate) struct EndedOut {
     done: bool,
 }
 
-/// A place in the order of ends. As text: five numbers.
+/// A place of a reader. As text: five numbers.
 #[derive(Clone, Copy)]
-struct EndedPlace {
+struct Reader {
     /// The time before which the reader wants nothing.
     start: Timestamp,
     /// The time at which the turn began that the reader is in. Attempts that were recorded before are in it.
     begun: Timestamp,
-    since: Timestamp,
-    /// `None` at the end of a turn.
-    after: Option<Cursor>,
+    /// The place behind which the turn goes on; `None` at the end of one.
+    place: Option<EndedPlace>,
 }
 
 /// Returns the attempts of an application in the order in which they ended, of all its endpoints.
@@ -89,89 +85,78 @@ pub(crate) async fn ended(
     let app = service.app(&caller, &app, Action::ReadEvents).await?;
     let has_content = has_payload(&params)? && caller.may(Action::ReadPayloads, &app.tenant);
     let (limit, now) = (limit(&params)?, Service::now());
-    let place: EndedPlace = match params.text("iterator") {
-        Some(text) => text.parse::<EndedPlace>()?.turned(now),
-        None => EndedPlace::first(params.time("after")?.unwrap_or(now), now),
+    let reader: Reader = match params.text("iterator") {
+        Some(text) => text.parse()?,
+        None => Reader::first(params.time("after")?.unwrap_or(now), now),
     };
-    let mut request = EndedRequest { since: place.since, after: place.after, limit: STEP };
+    let (reader, after) = reader.turned(now);
+    let request = EndedRequest { tenant: app.tenant.clone(), after, limit };
+    let found = service.engine().history().ended_attempts(request).await?;
     let mut shower = AttemptShower::new(&service, &app, has_content);
-    let (mut data, mut is_last) = (Vec::new(), false);
-    for _ in 0..MAX_PAGES {
-        let found = service.engine().history().ended_attempts(request).await?;
-        is_last = found.len() < STEP;
-        for record in found {
-            if data.len() == limit {
-                is_last = false;
-                break;
-            }
-            request = request.behind(&record);
-            if record.tenant == app.tenant {
-                let event_type = record.event_type.to_string();
-                let attempt = shower.show(record, None).await?;
-                data.push(EndedAttemptOut { attempt, event_type });
-            }
-        }
-        if is_last || data.len() == limit {
-            break;
-        }
+    let mut data = Vec::new();
+    for record in found.items {
+        let event_type = record.event_type.to_string();
+        let attempt = shower.show(record, None).await?;
+        data.push(EndedAttemptOut { attempt, event_type });
     }
-    let next = if is_last { place.at_end(now) } else { place.behind(request) };
-    Ok(Json(EndedOut { data, iterator: next.to_string(), done: is_last }))
+    let next = if found.is_last { reader.at_end(now) } else { reader.behind(found.next) };
+    Ok(Json(EndedOut { data, iterator: next.to_string(), done: found.is_last }))
 }
 
-impl EndedPlace {
-    /// Returns the place at which a reader begins who wants what ends from `start` on.
+impl Reader {
+    /// Returns a reader that begins, and wants what ends from `start` on.
     fn first(start: Timestamp, now: Timestamp) -> Self {
-        Self { start, begun: now, since: start, after: None }
+        Self { start, begun: now, place: Some(EndedPlace::since(start)) }
     }
 
-    /// Begins the next turn if this is the end of one.
-    fn turned(self, now: Timestamp) -> Self {
-        if self.after.is_some() {
-            return self;
+    /// Returns the place behind which the reader goes on; begins the next turn if this is the end of one.
+    fn turned(self, now: Timestamp) -> (Self, EndedPlace) {
+        if let Some(place) = self.place {
+            return (self, place);
         }
         let minute = |time: Timestamp| time.as_unix_seconds() / 60;
         let is_first_of_minute = minute(self.begun) != minute(now);
         let overlap = if is_first_of_minute { LONG_OVERLAP } else { OVERLAP };
         let since = self.start.max(self.begun.saturating_sub(overlap));
-        Self { begun: now, since, ..self }
+        (Self { begun: now, ..self }, EndedPlace::since(since))
     }
 
-    /// Returns the place of a reader that has come to the end.
+    /// Returns the reader at the end of its turn.
     fn at_end(self, now: Timestamp) -> Self {
         // An attempt that the reader passed before it was recorded was recorded in this turn.
         let begun = self.begun.max(now.saturating_sub(TURN));
-        Self { begun, since: now, after: None, ..self }
+        Self { begun, place: None, ..self }
     }
 
-    fn behind(self, request: EndedRequest) -> Self {
-        Self { since: request.since, after: request.after, ..self }
+    fn behind(self, place: EndedPlace) -> Self {
+        Self { place: Some(place), ..self }
     }
 }
 
-impl std::fmt::Display for EndedPlace {
+impl std::fmt::Display for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let [start, begun, since] =
-            [self.start, self.begun, self.since].map(Timestamp::as_unix_microseconds);
-        let Cursor { key, attempt } = self.after.unwrap_or(Cursor { key: 0, attempt: 0 });
-        write!(f, "{start}-{begun}-{since}-{key}-{attempt}")
+        let place = self.place.unwrap_or(EndedPlace::since(Timestamp::UNIX_EPOCH));
+        let [start, begun, ended_at] =
+            [self.start, self.begun, place.ended_at].map(Timestamp::as_unix_microseconds);
+        write!(f, "{start}-{begun}-{ended_at}-{}", place.attempt)
     }
 }
 
-impl FromStr for EndedPlace {
+impl FromStr for Reader {
     type Err = ApiError;
 
     fn from_str(text: &str) -> Result<Self, ApiError> {
         let mut parts = text.splitn(4, '-');
         let mut next = || parts.next().ok_or_else(no_page);
-        let (start, begun, since, after) = (next()?, next()?, next()?, next()?);
+        let (start, begun, ended_at, attempt) = (next()?, next()?, next()?, next()?);
         let time = |text: &str| {
             let microseconds = text.parse().map_err(|_no_number| no_page())?;
             Ok::<_, ApiError>(Timestamp::from_unix_microseconds(microseconds))
         };
-        let after: Cursor = after.parse().map_err(|_unreadable| no_page())?;
-        let after = Some(after).filter(|after| after.key > 0);
-        Ok(Self { start: time(start)?, begun: time(begun)?, since: time(since)?, after })
+        let attempt: Cursor = attempt.parse().map_err(|_unreadable| no_page())?;
+        let place = EndedPlace { ended_at: time(ended_at)?, attempt };
+        let place = Some(place).filter(|place| place.attempt.key > 0);
+        Ok(Self { start: time(start)?, begun: time(begun)?, place })
     }
 }
 
@@ -183,33 +168,39 @@ mod tests {
         Timestamp::from_unix_seconds(seconds)
     }
 
-    fn between_turns(place: EndedPlace) -> EndedPlace {
-        place.to_string().parse().unwrap_or_else(|_error| panic!("{place}"))
+    fn between_requests(reader: Reader) -> Reader {
+        reader.to_string().parse().unwrap_or_else(|_error| panic!("{reader}"))
+    }
+
+    /// Ends a turn, and begins the next one; returns the reader and the time to which it goes back.
+    fn next(reader: Reader, end: Timestamp, now: Timestamp) -> (Reader, Timestamp) {
+        let (reader, place) = between_requests(reader.at_end(end)).turned(now);
+        assert_eq!(place, EndedPlace::since(place.ended_at));
+        (reader, place.ended_at)
     }
 
     #[test]
     fn a_turn_goes_back_from_the_start_of_the_one_before() {
-        let first = EndedPlace::first(at(0), at(6_000));
-        assert_eq!(first.since, at(0));
+        let (first, place) = Reader::first(at(0), at(6_000)).turned(at(6_000));
+        assert_eq!(place, EndedPlace::since(at(0)));
         // It took twenty seconds.
-        let second = between_turns(first.at_end(at(6_020))).turned(at(6_021));
-        assert_eq!((second.since, second.begun), (at(5_990), at(6_021)));
+        let (second, since) = next(first, at(6_020), at(6_021));
+        assert_eq!((since, second.begun), (at(5_990), at(6_021)));
         // The first one of a minute.
-        let third = between_turns(second.at_end(at(6_022))).turned(at(6_060));
-        assert_eq!(third.since, at(6_021 - 180));
+        let (third, since) = next(second, at(6_022), at(6_060));
+        assert_eq!(since, at(6_021 - 180));
         // It took far more than a minute.
-        let fourth = between_turns(third.at_end(at(7_000))).turned(at(7_000));
-        assert_eq!(fourth.since, at(7_000 - 60 - 180));
+        let (fourth, since) = next(third, at(7_000), at(7_000));
+        assert_eq!(since, at(7_000 - 60 - 180));
         // Within a turn, nothing comes again.
-        let after = Some(Cursor { key: 7, attempt: 1 });
-        let within = fourth.behind(EndedRequest { since: at(6_999), after, limit: 1 });
-        let within = between_turns(within).turned(at(7_300));
-        assert_eq!((within.since, within.begun, within.after), (at(6_999), at(7_000), after));
+        let last = EndedPlace { ended_at: at(6_999), attempt: Cursor { key: 7, attempt: 1 } };
+        let (within, place) = between_requests(fourth.behind(last)).turned(at(7_300));
+        assert_eq!((within.begun, place), (at(7_000), last));
     }
 
     #[test]
     fn nothing_comes_from_before_the_start() {
-        let first = EndedPlace::first(at(6_050), at(6_051));
-        assert_eq!(first.at_end(at(6_052)).turned(at(6_300)).since, at(6_050));
+        let first = Reader::first(at(6_050), at(6_051));
+        assert_eq!(next(first, at(6_052), at(6_300)).1, at(6_050));
     }
 }

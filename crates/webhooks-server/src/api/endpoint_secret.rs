@@ -69,7 +69,7 @@ pub(crate) fn newest(found: &AppEndpoint) -> Result<Json<SecretOut>, ApiError> {
 #[utoipa::path(
     post,
     path = "/api/v1/app/{app_id}/endpoint/{endpoint_id}/secret/rotate",
-    operation_id = "v1.endpoint.rotate-secret", tag = "Endpoint", request_body = RotateIn,
+    operation_id = "v1.endpoint.rotate-secret", tag = "Endpoint", request_body = Option<RotateIn>,
     responses((status = 200, body = SecretOut)),
 )]
 pub(crate) async fn rotate(

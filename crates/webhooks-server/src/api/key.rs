@@ -331,7 +331,7 @@ pub(crate) async fn rename(
     post,
     path = "/api/v1/management/authentication/{environment_id}/api-token/{key_id}/expire",
     operation_id = "v1.management.authentication.expire-api-token", tag = "API Key",
-    request_body = ExpireIn, responses((status = 204), (status = 409)),
+    request_body = Option<ExpireIn>, responses((status = 204), (status = 409)),
 )]
 pub(crate) async fn expire(
     State(service): State<Service>,
@@ -373,7 +373,7 @@ pub(super) async fn end_keys(
 #[utoipa::path(
     post,
     path = "/api/v1/auth/app/{app_id}/expire-all",
-    operation_id = "v1.authentication.expire-all", tag = "Authentication", request_body = ExpireIn,
+    operation_id = "v1.authentication.expire-all", tag = "Authentication", request_body = Option<ExpireIn>,
     responses((status = 204)),
 )]
 pub(crate) async fn expire_sessions(

@@ -23,7 +23,7 @@ pub(crate) struct LimitsForm {
     #[schema(maximum = 1_000_000_000_000_u64)]
     messages_per_day: Option<u64>,
     /// The days after which messages are deleted, 1 to 3,660, if that is sooner than for all applications (30
-    /// days).
+    /// days unless the service has another time).
     #[schema(minimum = 1, maximum = 3660)]
     retention_days: Option<u32>,
 }

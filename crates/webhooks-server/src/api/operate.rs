@@ -76,7 +76,7 @@ pub(crate) struct RateLimitOut {
 #[utoipa::path(
     post,
     path = "/api/v1/app/{app_id}/msg/{msg_id}/endpoint/{endpoint_id}/resend",
-    operation_id = "v1.message-attempt.resend", tag = "Message Attempt", request_body = ResendIn,
+    operation_id = "v1.message-attempt.resend", tag = "Message Attempt", request_body = Option<ResendIn>,
     responses((status = 202, body = Empty)),
 )]
 pub(crate) async fn resend(

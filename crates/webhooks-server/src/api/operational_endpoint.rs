@@ -130,7 +130,7 @@ pub(crate) async fn secret(
     post,
     path = "/api/v1/operational-webhook/endpoint/{endpoint_id}/secret/rotate",
     operation_id = "v1.operational-webhook.endpoint.rotate-secret", tag = "Webhook Endpoint",
-    request_body = RotateIn, responses((status = 200, body = SecretOut)),
+    request_body = Option<RotateIn>, responses((status = 200, body = SecretOut)),
 )]
 pub(crate) async fn rotate(
     State(service): State<Service>,

@@ -251,7 +251,7 @@ pub(crate) async fn delete(
     post,
     path = "/api/v1/auth/app/{app_id}/poller/{sink_id}/token/rotate",
     operation_id = "v1.authentication.rotate-poller-token", tag = "Authentication",
-    request_body = PollerRotateIn, responses((status = 201, body = TokenOut)),
+    request_body = Option<PollerRotateIn>, responses((status = 201, body = TokenOut)),
 )]
 pub(crate) async fn rotate(
     State(service): State<Service>,

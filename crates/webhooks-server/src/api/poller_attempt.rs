@@ -1,5 +1,7 @@
 //! Attempts that the reader of a poller made at its messages, and reports.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -19,7 +21,6 @@ use crate::extract::{Body, Params, Path};
 use crate::find::App;
 use crate::paging::{List, list_query};
 use crate::parameters::{Page, PollerAttemptFilter};
-use crate::quota::days_of;
 use crate::schema::{EventTypeName, Time};
 use crate::service::Service;
 
@@ -120,9 +121,7 @@ pub(crate) async fn report(
     if !wanted(&poller)?.has(&found) {
         return Err(ApiError::unknown("message"));
     }
-    let mut attempt = input.attempt(id, &poller, &found);
-    let days = service.limits(&app.tenant).retention_days;
-    attempt.stored_until = days.map(|days| attempt.reported_at + days_of(days.into()));
+    let attempt = input.attempt(id, &poller, &found, service.retention(&app.tenant));
     attempt.check()?;
     check_room(&service, &app, &attempt).await?;
     let recorded = |before: Option<PollerAttempt>| match before {
@@ -142,7 +141,14 @@ pub(crate) async fn report(
 }
 
 impl PollerAttemptIn {
-    fn attempt(self, id: String, poller: &Entry<Poller>, message: &EventSummary) -> PollerAttempt {
+    fn attempt(
+        self,
+        id: String,
+        poller: &Entry<Poller>,
+        message: &EventSummary,
+        retention: Duration,
+    ) -> PollerAttempt {
+        let now = Service::now();
         // Deleted content does not come back.
         let response = if message.expunged_at.is_some() { String::new() } else { self.response };
         PollerAttempt {
@@ -155,8 +161,8 @@ impl PollerAttemptIn {
             duration_ms: self.response_duration_ms,
             status_code: self.response_status_code,
             response,
-            reported_at: Service::now(),
-            stored_until: None,
+            reported_at: now,
+            stored_until: now + retention,
         }
     }
 }
@@ -207,8 +213,8 @@ fn too_many() -> ApiError {
 /// Lists the attempts that readers of pollers reported, those at the newest messages first. Attempts at endpoints
 /// are in the lists of message attempts.
 ///
-/// An attempt is there for 30 days, or `retentionDays` of the application if these are fewer; also after its poller
-/// was deleted.
+/// An attempt is there for as long as messages are stored: 30 days unless the service has another time, or
+/// `retentionDays` of the application if these are fewer; also after its poller was deleted.
 #[utoipa::path(
     get,
     path = "/api/v1/app/{app_id}/poller-attempt",

@@ -85,7 +85,7 @@ pub(crate) struct OneTimeTokenOut {
     post,
     path = "/api/v1/auth/app-portal-access/{app_id}",
     operation_id = "v1.authentication.app-portal-access", tag = "Authentication",
-    request_body = AccessIn, responses((status = 200, body = AccessOut)),
+    request_body = Option<AccessIn>, responses((status = 200, body = AccessOut)),
 )]
 pub(crate) async fn access(
     State(service): State<Service>,

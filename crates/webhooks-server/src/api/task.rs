@@ -26,6 +26,7 @@ use crate::auth::Caller;
 use crate::error::{ApiError, no_page};
 use crate::extract::{Body, Params, Path};
 use crate::find::AppEndpoint;
+use crate::idempotent::RequestNumber;
 use crate::paging::{List, limit};
 use crate::parameters::{Page, TaskFilter};
 use crate::schema::{Label, Pattern, TaskStatus, Time};
@@ -180,10 +181,11 @@ pub(crate) async fn recover(
     State(service): State<Service>,
     caller: Caller,
     Path((app, name)): EndpointPath,
+    number: RequestNumber,
     Body(span): Body<SpanIn>,
 ) -> Result<impl IntoResponse, ApiError> {
     let which = Undelivered { failed: true, cancelled: true, missed: false };
-    replay(&service, &caller, (&app, &name), which, span).await
+    replay(&service, &caller, (&app, &name), (which, span), number).await
 }
 
 /// Delivers messages that an endpoint missed since a time.
@@ -199,23 +201,24 @@ pub(crate) async fn replay_missing(
     State(service): State<Service>,
     caller: Caller,
     Path((app, name)): EndpointPath,
+    number: RequestNumber,
     Body(span): Body<SpanIn>,
 ) -> Result<impl IntoResponse, ApiError> {
-    replay(&service, &caller, (&app, &name), Undelivered::MISSED, span).await
+    replay(&service, &caller, (&app, &name), (Undelivered::MISSED, span), number).await
 }
 
 async fn replay(
     service: &Service,
     caller: &Caller,
     names: (&str, &str),
-    which: Undelivered,
-    SpanIn { since, until }: SpanIn,
+    (which, SpanIn { since, until }): (Undelivered, SpanIn),
+    number: RequestNumber,
 ) -> Result<impl IntoResponse + use<>, ApiError> {
     let found = service.endpoint(caller, names, Action::Operate).await?;
     check_span(since, until)?;
     let endpoint = found.registration.key();
     let work = JobWork::Replay(Replay::Endpoint { endpoint, which, since, until });
-    start(service, caller, &found, (work, None)).await
+    start(service, caller, &found, (work, None), number).await
 }
 
 /// Delivers once more what was found by a filter: ended deliveries of any status.
@@ -229,6 +232,7 @@ pub(crate) async fn bulk_replay(
     State(service): State<Service>,
     caller: Caller,
     Path((app, name)): EndpointPath,
+    number: RequestNumber,
     Body(input): Body<BulkReplayIn>,
 ) -> Result<impl IntoResponse, ApiError> {
     let found = service.endpoint(&caller, (&app, &name), Action::Operate).await?;
@@ -268,7 +272,7 @@ pub(crate) async fn bulk_replay(
         until: input.until,
         ..Query::default()
     };
-    start(&service, &caller, &found, (JobWork::ReplayFound(query), rate)).await
+    start(&service, &caller, &found, (JobWork::ReplayFound(query), rate), number).await
 }
 
 fn read<T: FromStr<Err: Display>>(name: &str, text: Option<String>) -> Result<Option<T>, ApiError> {
@@ -287,6 +291,7 @@ pub(crate) async fn cancel(
     State(service): State<Service>,
     caller: Caller,
     Path((app, name)): EndpointPath,
+    number: RequestNumber,
     Body(CancelIn { created_before }): Body<CancelIn>,
 ) -> Result<StatusCode, ApiError> {
     let found = service.endpoint(&caller, (&app, &name), Action::Operate).await?;
@@ -296,7 +301,7 @@ pub(crate) async fn cancel(
         until: Some(created_before),
         ..Query::default()
     };
-    create(&service, &caller, &found, (JobWork::Cancel(query), None)).await?;
+    create(&service, &caller, &found, (JobWork::Cancel(query), None), number).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -305,23 +310,26 @@ async fn start(
     caller: &Caller,
     found: &AppEndpoint,
     work: (JobWork, Option<NonZeroU32>),
+    number: RequestNumber,
 ) -> Result<impl IntoResponse + use<>, ApiError> {
     if !found.registration.state.is_open() {
         return Err(ApiError::conflict("The endpoint is disabled; enable it first."));
     }
-    let job = create(service, caller, found, work).await?;
+    let job = create(service, caller, found, work, number).await?;
     Ok((StatusCode::ACCEPTED, Json(TaskOut::new(&job))))
 }
 
-/// Creates the job of a task, and logs it.
+/// Creates the job of a task, and logs it. A request that is made again gets the job that it has created before.
 async fn create(
     service: &Service,
     caller: &Caller,
     found: &AppEndpoint,
     (work, rate): (JobWork, Option<NonZeroU32>),
+    number: RequestNumber,
 ) -> Result<Job, ApiError> {
     let AppEndpoint { app, .. } = found;
-    let job = NewJob { tenant: Some(app.tenant.clone()), work, rate };
+    let request = number.number();
+    let job = NewJob { tenant: Some(app.tenant.clone()), work, rate, request };
     let job = service.engine().jobs().create(job).await?;
     let thing = ("endpoint", app.tenant.as_str(), found.id().as_str());
     let started = json!({ "task": task_id(job.id), "work": job.work });

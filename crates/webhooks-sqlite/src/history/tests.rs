@@ -127,8 +127,8 @@ fn filled(others: i64, mine: i64) -> Connection {
          INSERT INTO deliveries (event, endpoint, status, queued_at, created_at)
          SELECT number, CASE tenant WHEN 'default' THEN 1 ELSE 2 END, 'failed', 0, 1
          FROM events WHERE number % 50 = 0 ORDER BY number;
-         INSERT INTO attempts (delivery, number, started_at, duration)
-         SELECT number, 1, 0, 0 FROM deliveries;"
+         INSERT INTO attempts (delivery, number, endpoint, started_at, duration)
+         SELECT number, 1, endpoint, 0, 0 FROM deliveries;"
     );
     file.execute_batch(&fill).unwrap();
     file
@@ -184,4 +184,36 @@ fn a_page_of_a_tenant_costs_the_same_whatever_others_have() {
             assert!(beside < alone * 2, "{direction}: {beside} steps, {alone} alone");
         }
     }
+}
+
+/// A reader passes over the attempts of others within the index, and a bounded number of them.
+#[test]
+fn a_reader_of_attempts_reads_no_row_of_others() {
+    use webhooks_dispatch::history::{EndedPlace, EndedRequest};
+
+    let file = filled(1_000, 200);
+    let plan = format!("EXPLAIN QUERY PLAN {}", ended::entries());
+    let mut statement = file.prepare(&plan).unwrap();
+    let rows = statement.query_map([0, 0, 0, 0], |row| row.get(3)).unwrap();
+    let plan = rows.collect::<rusqlite::Result<Vec<String>>>().unwrap().join("\n");
+    assert!(plan.contains("attempts USING COVERING INDEX attempts_ended (<expr>>?)"), "{plan}");
+    assert!(!plan.contains("TEMP B-TREE FOR"), "{plan}");
+
+    let after = EndedPlace::since(Timestamp::UNIX_EPOCH);
+    let mut request = EndedRequest { tenant: TenantId::default(), after, limit: 30 };
+    let (mut found, mut pages) = (Vec::new(), 0);
+    loop {
+        let page = ended::read(&file, &request, 100).unwrap();
+        assert!(page.items.len() <= 30);
+        (request.after, pages) = (page.next, pages + 1);
+        found.extend(page.items);
+        if page.is_last {
+            break;
+        }
+    }
+    assert_eq!(found.len(), 200 + 4);
+    assert!(found.is_sorted_by_key(AttemptRecord::ended_place));
+    assert!(found.iter().all(|attempt| attempt.tenant == TenantId::default()));
+    // 2,244 entries, and some pages that are full before.
+    assert!((23..=30).contains(&pages), "{pages}");
 }

@@ -29,7 +29,7 @@ const PENDING: [&str; 10] = [
     "bytes",
 ];
 
-const ENDED: [&str; 10] = [
+const ENDED: [&str; 11] = [
     "id",
     "event_at",
     "endpoint",
@@ -40,9 +40,12 @@ const ENDED: [&str; 10] = [
     "status",
     "cancelled",
     "ended_at",
+    "tenant",
 ];
 
-/// The columns of an attempt behind its delivery and number, in both tables.
+const EARLIER: [&str; 4] = ["delivery", "number", "event_at", "tenant"];
+
+/// The columns of an attempt behind its delivery, its number and its endpoint, in both tables.
 const OUTCOME: [&str; 7] = [
     "started_at",
     "duration_us",
@@ -149,6 +152,10 @@ impl Event {
     fn accepted(&self) -> Field {
         field(&EVENTS, &self.fields, "accepted_at").clone()
     }
+
+    fn tenant(&self) -> Field {
+        field(&EVENTS, &self.fields, "tenant").clone()
+    }
 }
 
 fn field<'f>(table: &Table, fields: &'f [Field], column: &str) -> &'f Field {
@@ -235,9 +242,9 @@ impl Rows {
         // The one that ended it stands in its own row.
         let has_ended_it = |attempt: &[Field]| !is_pending && attempt.get(1) == Some(&last);
         for attempt in attempts.iter().filter(|attempt| !has_ended_it(attempt)) {
-            let outcome = attempt.get(2..).unwrap_or_default();
-            let head = [id.clone(), attempt.get(1).cloned().flatten(), event.accepted()];
-            self.earlier.add(head.iter().chain(outcome));
+            let number = attempt.get(1).cloned().flatten();
+            let head = [id.clone(), number, event.accepted(), event.tenant()];
+            self.earlier.add(head.iter().chain(outcome(attempt)));
         }
         self.count += 1 + attempts.len();
         if is_pending {
@@ -248,19 +255,18 @@ impl Rows {
         if of("ended_at").is_none() {
             return Err(ReadError::Ended(number));
         }
-        let tail = [of("status"), of("cancelled"), of("ended_at")];
+        let tail = [of("status"), of("cancelled"), of("ended_at"), event.tenant()];
         let none = vec![None; OUTCOME.len()];
         let ending = attempts.iter().find(|attempt| has_ended_it(attempt));
-        let outcome = ending.and_then(|attempt| attempt.get(2..)).unwrap_or(&none);
+        let outcome = ending.map_or(&none[..], |attempt| outcome(attempt));
         self.ended.add(head.iter().chain(&tail).chain(outcome));
         Ok(())
     }
 
     fn copies(self) -> Vec<(String, Vec<u8>)> {
-        let attempt = ["delivery", "number", "event_at"];
         let columns: Vec<&str> = EVENTS.columns.iter().map(|column| column.to).collect();
         let ended: Vec<&str> = ENDED.into_iter().chain(OUTCOME).collect();
-        let earlier: Vec<&str> = attempt.into_iter().chain(OUTCOME).collect();
+        let earlier: Vec<&str> = EARLIER.into_iter().chain(OUTCOME).collect();
         with_rows([
             (copy("webhooks.event_keys", &EVENT_KEY), self.keys),
             (copy("webhooks.events", &columns), self.events),
@@ -269,6 +275,11 @@ impl Rows {
             (copy("webhooks.earlier_attempts", &earlier), self.earlier),
         ])
     }
+}
+
+/// Returns the columns of [`OUTCOME`] of an attempt.
+fn outcome(attempt: &[Field]) -> &[Field] {
+    attempt.get(3..).unwrap_or_default()
 }
 
 /// Reads the attempts of a delivery.
@@ -289,9 +300,6 @@ pub(crate) fn filled() -> [(&'static str, Vec<&'static str>); 3] {
     [
         ("pending_deliveries", PENDING.to_vec()),
         ("ended_deliveries", ENDED.into_iter().chain(OUTCOME).collect()),
-        (
-            "earlier_attempts",
-            ["delivery", "number", "event_at"].into_iter().chain(OUTCOME).collect(),
-        ),
+        ("earlier_attempts", EARLIER.into_iter().chain(OUTCOME).collect()),
     ]
 }

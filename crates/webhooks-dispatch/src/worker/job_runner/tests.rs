@@ -67,7 +67,8 @@ async fn a_bulk_cancel_ends_all_that_wait_at_its_rate() {
     engine.endpoints().pause("crm").await.unwrap();
     let work = JobWork::Cancel(query(&[]));
     let rate = NonZeroU32::new(100);
-    let job = engine.jobs().create(NewJob { tenant: None, work, rate }).await.unwrap();
+    let job =
+        engine.jobs().create(NewJob { tenant: None, work, rate, request: None }).await.unwrap();
     let started = tokio::time::Instant::now();
     let worker = engine.start();
     assert_eq!(until_ended(&ended, job.id).await, (JobState::Finished, 1_234));
@@ -84,10 +85,18 @@ async fn a_bulk_replay_sends_what_was_not_delivered_and_nothing_twice() {
     engine.endpoints().enable("crm").await.unwrap();
     let worker = engine.start();
     let work = JobWork::ReplayFound(query(&[]));
-    let job = engine.jobs().create(NewJob { tenant: None, work, rate: None }).await.unwrap();
+    let job = engine
+        .jobs()
+        .create(NewJob { tenant: None, work, rate: None, request: None })
+        .await
+        .unwrap();
     assert_eq!(until_ended(&ended, job.id).await, (JobState::Finished, 700));
     let work = JobWork::ReplayFound(query(&[]));
-    let again = engine.jobs().create(NewJob { tenant: None, work, rate: None }).await.unwrap();
+    let again = engine
+        .jobs()
+        .create(NewJob { tenant: None, work, rate: None, request: None })
+        .await
+        .unwrap();
     assert_eq!(until_ended(&ended, again.id).await, (JobState::Finished, 0));
     worker.drain(Duration::from_secs(60)).await;
     let delivered = store.deliveries(Query { limit: 1_000, ..query(&[DeliveryStatus::Delivered]) });
@@ -103,7 +112,8 @@ async fn a_job_goes_on_after_its_worker_and_after_an_operator_stopped_it() {
     engine.endpoints().pause("crm").await.unwrap();
     let work = JobWork::Cancel(query(&[]));
     let rate = NonZeroU32::new(10);
-    let job = engine.jobs().create(NewJob { tenant: None, work, rate }).await.unwrap();
+    let job =
+        engine.jobs().create(NewJob { tenant: None, work, rate, request: None }).await.unwrap();
     let done = async || store.job(job.id).await.unwrap().unwrap().progress.done;
     let until = async |count: u64| {
         while done().await < count {
@@ -134,7 +144,11 @@ async fn a_job_that_cannot_go_on_says_why() {
     let (engine, ended) = engine(&store, 1).await;
     let nobody = EndpointKey::of_default_tenant(EndpointId::new("nobody").unwrap());
     let work = JobWork::Replay(Replay::of_endpoint(nobody, Undelivered::ALL));
-    let job = engine.jobs().create(NewJob { tenant: None, work, rate: None }).await.unwrap();
+    let job = engine
+        .jobs()
+        .create(NewJob { tenant: None, work, rate: None, request: None })
+        .await
+        .unwrap();
     let worker = engine.start();
     assert_eq!(until_ended(&ended, job.id).await, (JobState::Failed, 0));
     let failed = engine.jobs().get(job.id).await.unwrap().unwrap();
@@ -150,13 +164,18 @@ async fn a_slow_job_lets_others_have_their_turns() {
     let (engine, ended) = engine(&store, 3_700).await;
     engine.endpoints().pause("crm").await.unwrap();
     let (work, rate) = (JobWork::Cancel(query(&[])), NonZeroU32::new(1));
-    let slow = engine.jobs().create(NewJob { tenant: None, work, rate }).await.unwrap();
+    let slow =
+        engine.jobs().create(NewJob { tenant: None, work, rate, request: None }).await.unwrap();
     let worker = engine.start();
     while store.job(slow.id).await.unwrap().unwrap().progress.done == 0 {
         advance(Duration::from_millis(100)).await;
     }
     let work = JobWork::Cancel(query(&[DeliveryStatus::Retrying]));
-    let quick = engine.jobs().create(NewJob { tenant: None, work, rate: None }).await.unwrap();
+    let quick = engine
+        .jobs()
+        .create(NewJob { tenant: None, work, rate: None, request: None })
+        .await
+        .unwrap();
     let started = tokio::time::Instant::now();
     assert_eq!(until_ended(&ended, quick.id).await, (JobState::Finished, 0));
     assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
@@ -177,7 +196,11 @@ async fn a_job_keeps_to_the_places_of_its_query() {
     let place = |index: usize| Some(Cursor { key: all[index].id.as_u64(), attempt: 0 });
     let middle = Query { after: place(2), before: place(7), ..query(&[]) };
     let work = JobWork::Cancel(middle.clone());
-    let job = engine.jobs().create(NewJob { tenant: None, work, rate: None }).await.unwrap();
+    let job = engine
+        .jobs()
+        .create(NewJob { tenant: None, work, rate: None, request: None })
+        .await
+        .unwrap();
     let worker = engine.start();
     assert_eq!(until_ended(&ended, job.id).await, (JobState::Finished, 4));
     let cancelled = store.deliveries(query(&[DeliveryStatus::Cancelled])).await.unwrap().items;
