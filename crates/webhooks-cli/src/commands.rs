@@ -15,6 +15,7 @@ mod delivery_tail;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod endpoint;
+mod endpoint_health;
 pub(crate) mod event;
 pub(crate) mod event_type;
 mod event_type_check;

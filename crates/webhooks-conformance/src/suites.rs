@@ -228,6 +228,7 @@ macro_rules! delivery_store_tests {
                 one_retry_of_many_is_made_at_once
                 a_claimed_delivery_is_left_to_its_claim
                 a_delivery_that_is_due_waits_on
+                workers_probe_the_endpoint_of_what_is_tried_or_replayed
                 a_delivery_that_has_ended_cannot_be_tried
                 a_paused_endpoint_gets_it_when_it_is_resumed
                 a_scheduled_delivery_is_sent_before_its_time

@@ -37,6 +37,10 @@ impl Default for BreakerSettings {
 /// The number of longest pauses without a failure after which earlier failures no longer count.
 const FORGOTTEN_AFTER: u32 = 2;
 
+/// The shortest pause after a failure, if somebody wants the endpoint to be tried now: time for a
+/// person to mend something. So a thousand wishes in a second are one attempt.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+
 /// A change of a circuit breaker that an attempt has made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BreakerChange {
@@ -94,6 +98,26 @@ impl Breaker {
         let pause = settings.first_pause.saturating_mul(factor).min(settings.longest_pause);
         self.open_until = Some(now + pause);
         self.open_until
+    }
+
+    /// Makes the next attempt a probe, since somebody wants the endpoint to be tried now; returns the time from
+    /// which it may be made. The endpoint rests until `until`.
+    pub(crate) fn probe_early(
+        &mut self,
+        until: MonotonicTime,
+        now: MonotonicTime,
+    ) -> MonotonicTime {
+        let from = if self.failures > 0 { now.max(self.failed_at + SHORTEST_PAUSE) } else { now };
+        let from = from.min(until);
+        // So the failure of this probe counts, and it stays a probe however old the failures are.
+        self.open_until = Some(from);
+        self.is_on_probation = true;
+        from
+    }
+
+    /// Returns the number of failures in a row.
+    pub(crate) fn failures(self) -> u32 {
+        self.failures
     }
 
     /// Forgets failures from too long ago.
@@ -182,6 +206,43 @@ mod tests {
         assert!(!breaker.on_answer(), "it never opened");
         assert!(!breaker.is_probing());
         assert_eq!(breaker.on_failure(&settings, now), None);
+    }
+
+    #[test]
+    fn a_probe_that_somebody_wants_comes_early_and_counts_as_any_other() {
+        let settings = BreakerSettings { failures: 1, ..BreakerSettings::default() };
+        let start = MonotonicTime::default();
+        let second = |second| start + Duration::from_secs(second);
+        let mut breaker = Breaker::default();
+        let until = breaker.on_failure(&settings, start).unwrap();
+        for wish in [start, start, second(1)] {
+            assert_eq!(breaker.probe_early(until, wish), second(1), "a second after the failure");
+        }
+        assert_eq!(breaker.state(&settings, second(1)), BreakerState::Probing);
+        assert_eq!(breaker.on_failure(&settings, second(5)), Some(second(25)), "twice as long");
+        assert_eq!(breaker.failures(), 2);
+        assert_eq!(breaker.probe_early(second(25), second(10)), second(10));
+        assert!(breaker.on_answer() && !breaker.is_probing());
+
+        let brief = BreakerSettings { first_pause: Duration::from_millis(10), ..settings };
+        let until = breaker.on_failure(&brief, second(10)).unwrap();
+        assert_eq!(breaker.probe_early(until, second(10)), until, "it is never later");
+    }
+
+    #[test]
+    fn a_pause_that_was_asked_for_long_ago_ends_with_one_probe() {
+        let settings = BreakerSettings::default();
+        let (hour, now) = (Duration::from_secs(3_600), MonotonicTime::default());
+        for failures in [0, 1] {
+            let mut breaker = Breaker::default();
+            for _ in 0..failures {
+                assert_eq!(breaker.on_failure(&settings, now), None);
+            }
+            assert_eq!(breaker.probe_early(now + hour * 2, now + hour), now + hour);
+            breaker.age(&settings, now + hour);
+            assert!(breaker.is_probing());
+            assert!(breaker.on_failure(&settings, now + hour).is_some());
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use webhooks_core::{DeliveryId, EventId, EventType, LabelError, RetryPolicy, TenantId, Timestamp};
-use webhooks_registry::EndpointKey;
+use webhooks_registry::{EndpointKey, EndpointNumber};
 
 use crate::clock::{Clock, SystemClock};
 use crate::endpoints::Endpoints;
@@ -17,6 +17,7 @@ use crate::monitor::MonitorStore;
 use crate::observer::{Gauges, Occurrence, WorkerReport};
 use crate::publication::Publication;
 use crate::replaying::{PORTION, Replaying};
+use crate::sending::Sending;
 use crate::serialized_event::SerializedEvent;
 use crate::settings::{EngineSettings, MIN_RETENTION};
 use crate::store::{
@@ -256,6 +257,30 @@ where
         self.shared.workers.live().iter().map(|worker| worker.report(now)).collect()
     }
 
+    /// Returns whether workers send to an endpoint now; it counts for an endpoint that is active. Workers of
+    /// this engine are asked, and the last reports of others are read: these are up to five seconds late.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store fails.
+    pub async fn sending(&self, endpoint: EndpointNumber) -> Result<Sending, StoreError> {
+        let reported = match self.shared.store.workers().await {
+            Err(StoreError::Unsupported { .. }) => Vec::new(),
+            reported => reported?,
+        };
+        let (own, now) = (self.shared.workers.live(), self.shared.now());
+        let is_others =
+            |report: &WorkerReport| own.iter().all(|own| own.started_at() != report.started_at);
+        let others = reported.iter().filter(|report| is_others(report)).flat_map(|report| {
+            let found = report.endpoints.iter().filter(|found| found.number == endpoint);
+            found.map(|found| (report.at, *found))
+        });
+        let own = own.iter().filter_map(|worker| {
+            let found = worker.scheduler().endpoint_report(endpoint, now.monotonic);
+            found.map(|found| (now.wall, found))
+        });
+        Ok(Sending::of(own.chain(others), now.wall))
+    }
+
     /// Cancels a delivery that waits or is in flight.
     ///
     /// # Errors
@@ -272,6 +297,11 @@ where
 
     /// Tries a delivery now that waits for its retry, or for the time for which it was scheduled. Its
     /// retries then start anew, as after a replay: an attempt that fails does not end them.
+    ///
+    /// If its endpoint's circuit breaker is open, or the endpoint asked for a pause, workers make the
+    /// next attempt at once as a probe, or a second after the last failure. If others wait, too, the one
+    /// that is due first is the probe, and the others follow its success. A rate limit and the order of an
+    /// ordered endpoint hold.
     ///
     /// A delivery that has ended is not tried: [`replay`](Self::replay) it.
     ///
@@ -363,7 +393,8 @@ where
         };
     }
 
-    /// Makes deliveries due once more, with their retries from the start; returns their number.
+    /// Makes deliveries due once more, with their retries from the start; returns their number. Endpoints
+    /// of the first portion are probed at once, as by [`try_now`](Self::try_now).
     ///
     /// # Errors
     /// [`OperationError`] when an endpoint, event or delivery does not exist or cannot be replayed,

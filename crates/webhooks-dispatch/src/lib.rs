@@ -48,6 +48,8 @@ mod gauges;
 
 mod report;
 
+mod sending;
+
 mod shutdown_report;
 
 pub mod store;

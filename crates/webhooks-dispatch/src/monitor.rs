@@ -7,7 +7,8 @@ pub use crate::activity::{
     ConnectionGauges, DurationCounts, DurationHistogram, StoreActivity, Waiting, WaitingCall,
 };
 use crate::figures::{FiguresQuery, FiguresRow};
-pub use crate::report::WorkerReport;
+pub use crate::report::{RestReason, WorkerReport};
+pub use crate::sending::Sending;
 use crate::store::{Failing, StoreError};
 
 /// The present state of a store, and its figures over time.

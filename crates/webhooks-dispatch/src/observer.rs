@@ -18,7 +18,9 @@ use crate::store::{Replay, StoreError};
 use crate::transport::ErrorClass;
 
 pub use crate::gauges::Gauges;
-pub use crate::report::{BreakerState, EndpointReport, WorkerReport, WorkerReportError};
+pub use crate::report::{
+    BreakerState, EndpointReport, RestReason, WorkerReport, WorkerReportError,
+};
 
 /// An observer of an engine: for metrics, logs and operational events.
 ///

@@ -56,13 +56,32 @@ pub struct EndpointReport {
     /// The state of the circuit breaker.
     #[serde(flatten)]
     pub breaker: BreakerState,
-    /// The time until the worker makes the next attempt for the endpoint, if it must rest: for its
-    /// breaker, its rate limit or a pause that it asked for.
+    /// The number of failures in a row, as the circuit breaker counts them.
+    #[serde(default)]
+    pub failures: u32,
+    /// The time until the worker makes the next attempt for the endpoint, if it must rest.
     #[serde(rename = "rests_for_ms", default, with = "optional_milliseconds")]
     pub rests_for: Option<Duration>,
+    /// The reason for this rest.
+    #[serde(default)]
+    pub rests_by: Option<RestReason>,
     /// The number of attempts that the rate limit allows at once; `None` without a rate limit.
     #[serde(default)]
     pub tokens: Option<u32>,
+}
+
+/// The reason why a worker makes no attempt for an endpoint for a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RestReason {
+    /// Its circuit breaker is open.
+    Failures,
+    /// It asked for a pause, with `Retry-After` or 410, or the transport had no room for a connection
+    /// to it, which is a pause of a second.
+    Pause,
+    /// Its rate limit is used up.
+    RateLimit,
 }
 
 /// The state of an endpoint's circuit breaker in a worker.
@@ -189,13 +208,16 @@ mod tests {
             in_flight: 0,
             waiting: 0,
             breaker: BreakerState::Open { remaining: Duration::from_millis(1_500) },
+            failures: 5,
             rests_for: Some(Duration::from_secs(2)),
+            rests_by: Some(RestReason::Pause),
             tokens: None,
         };
         let breaker = BreakerState::Probing;
-        let probed = EndpointReport { breaker, in_flight: 1, rests_for: None, ..resting };
+        let probed =
+            EndpointReport { breaker, in_flight: 1, rests_for: None, rests_by: None, ..resting };
         let breaker = BreakerState::Closed;
-        let busy = EndpointReport { breaker, waiting: 9, tokens: Some(3), ..probed };
+        let busy = EndpointReport { breaker, failures: 0, waiting: 9, tokens: Some(3), ..probed };
         WorkerReport {
             started_at: Timestamp::UNIX_EPOCH,
             at: Timestamp::from_unix_seconds(60),
@@ -210,7 +232,7 @@ mod tests {
         assert_eq!(WorkerReport::from_json(&json).unwrap(), report());
         let open = concat!(
             r#"{"number":7,"in_flight":0,"waiting":0,"breaker":"open","open_for_ms":1500,"#,
-            r#""rests_for_ms":2000,"tokens":null}"#
+            r#""failures":5,"rests_for_ms":2000,"rests_by":"pause","tokens":null}"#
         );
         let start =
             r#"{"started_at":"1970-01-01T00:00:00Z","at":"1970-01-01T00:01:00Z","gauges":{"#;

@@ -107,6 +107,10 @@ impl SchedulerHandle {
         WorkerReport { started_at: self.started_at, at: now.wall, gauges, endpoints }
     }
 
+    pub(crate) fn started_at(&self) -> Timestamp {
+        self.started_at
+    }
+
     /// Adds the results that are not settled: the permits that no attempt in flight holds. Both are
     /// read one after the other, so the number may be off by those that started or ended between.
     fn with_unsettled(&self, gauges: Gauges) -> Gauges {

@@ -58,6 +58,11 @@ impl PostgresInner {
             now: request.now,
         };
         change.store(transaction.connection(), locked.as_ref()).await.map_err(unavailable)?;
+        if let Some(locked) = &locked {
+            // It may be mended. The engine tells the workers of this process.
+            let probe = self.probe_elsewhere(&mut transaction, &[locked.number]).await;
+            probe.map_err(unavailable)?;
+        }
         transaction.commit().await.map_err(unavailable)?;
         // A new endpoint has nothing to claim yet.
         self.wake_for(locked.map(|locked| locked.number));

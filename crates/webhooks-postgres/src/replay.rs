@@ -40,15 +40,25 @@ impl PostgresInner {
             Err(error) => return Err(transaction.refuse(error).await),
         };
         let mut deliveries = portion.ended.len() + portion.missed.len();
+        let targets = portion.ended.iter().chain(&portion.missed);
+        let endpoints: BTreeSet<i64> = targets.map(|target| target.endpoint).collect();
+        let endpoints: Vec<i64> = endpoints.into_iter().collect();
         if request.mode == ReplayMode::Replay {
             let reopened = reopen(transaction.connection(), &portion.ended, request.now).await;
             let delivered = deliver(transaction.connection(), &portion.missed, request.now).await;
             deliveries = reopened.map_err(failed)? + delivered.map_err(failed)?;
             self.notify_others(&mut transaction).await.map_err(failed)?;
         }
+        if request.probes() {
+            let probe = self.probe_elsewhere(&mut transaction, &endpoints).await;
+            probe.map_err(failed)?;
+        }
         transaction.commit().await.map_err(failed)?;
-        let targets = portion.ended.iter().chain(&portion.missed);
-        self.wake_for(targets.map(|target| target.endpoint));
+        if request.probes() {
+            self.probe(&endpoints);
+        } else {
+            self.wake_for(endpoints);
+        }
         Ok(Replayed { deliveries, next: portion.next })
     }
 

@@ -102,6 +102,23 @@ impl PostgresInner {
         notify.execute(transaction.connection()).await.map(drop)
     }
 
+    /// Has the workers of other processes probe these endpoints when the transaction is committed.
+    pub(crate) async fn probe_elsewhere(
+        &self,
+        transaction: &mut Call,
+        endpoints: &[i64],
+    ) -> Result<(), sqlx::Error> {
+        let probe = sqlx::query("SELECT webhooks.probe_elsewhere($1, $2)").persistent(false);
+        let probe = probe.bind(self.membership.id).bind(endpoints);
+        probe.execute(transaction.connection()).await.map(drop)
+    }
+
+    /// Has this process's worker probe these endpoints, and ask the database for them.
+    pub(crate) fn probe(&self, endpoints: &[i64]) {
+        self.wake_for(endpoints.iter().copied());
+        self.notifier.probe(endpoints.iter().map(|endpoint| row::endpoint_number(*endpoint)));
+    }
+
     /// Tells the other workers that this one is gone. If that fails, they notice it a little later.
     pub(crate) async fn leave(&self) {
         let _noticed_later = with_timeout(self.membership.leave(&self.database)).await;

@@ -115,9 +115,19 @@ async fn hear(inner: &PostgresInner, mut listener: PgListener) {
 }
 
 /// Notes the endpoints that another process has something for. Without any, all may have something.
+/// After `probe`, the worker is to try them.
 fn note(inner: &PostgresInner, notification: &PgNotification) {
     let mut known = inner.known_due();
-    let mut endpoints = notification.payload().split_ascii_whitespace().peekable();
+    let payload = notification.payload();
+    let payload = match payload.strip_prefix("probe ") {
+        Some(endpoints) => {
+            let numbers = endpoints.split_ascii_whitespace().filter_map(|text| text.parse().ok());
+            inner.notifier.probe(numbers.map(row::endpoint_number));
+            endpoints
+        }
+        None => payload,
+    };
+    let mut endpoints = payload.split_ascii_whitespace().peekable();
     if endpoints.peek().is_none() {
         known.forget();
     }

@@ -45,7 +45,6 @@ impl PostgresInner {
         now: Timestamp,
     ) -> Result<Result<TryNow, Option<FoundDelivery>>, sqlx::Error> {
         const TRY: &str = "SELECT endpoint, result FROM webhooks.try_now($1, $2)";
-        const NOTIFY: &str = "SELECT webhooks.notify_others($1, ARRAY[$2])";
         let mut transaction = self.database.begin().await?;
         let tried = sqlx::query_as(TRY).persistent(false);
         let tried = tried.bind(row::delivery_int8(delivery)).bind(At(now));
@@ -56,12 +55,9 @@ impl PostgresInner {
             return Ok(Err(found));
         };
         let result = read(&result)?;
-        if result == TryNow::Due {
-            let notify = sqlx::query(NOTIFY).persistent(false).bind(self.membership.id);
-            notify.bind(endpoint).execute(transaction.connection()).await?;
-        }
+        self.probe_elsewhere(&mut transaction, &[endpoint]).await?;
         transaction.commit().await?;
-        self.wake_for([endpoint]);
+        self.probe(&[endpoint]);
         Ok(Ok(result))
     }
 }

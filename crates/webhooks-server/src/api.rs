@@ -13,6 +13,7 @@ mod delivery_settings;
 mod endpoint;
 mod endpoint_access;
 mod endpoint_headers;
+mod endpoint_health;
 mod endpoint_in;
 mod endpoint_secret;
 mod environment;
@@ -142,6 +143,7 @@ fn more() -> OpenApiRouter<Service> {
         .routes(routes!(search::search))
         .routes(routes!(test_attempt::send))
         .routes(routes!(operate::rate_limit))
+        .routes(routes!(endpoint_health::read))
         .routes(routes!(attempt::count_of_endpoint))
         .routes(routes!(attempt_feed::ended))
         .routes(routes!(operate::cancel))

@@ -39,6 +39,10 @@ schemas! {
     Headers, "Headers: values by name. At most 32.",
         map(ObjectBuilder::new().schema_type(Type::String).max_length(Some(4096)))
             .max_properties(Some(32));
+    HealthState, "Whether deliveries are sent to an endpoint.",
+        words(&["sending", "probing", "held", "paused", "disabled"]);
+    HoldReason, "The reason why deliveries are not sent to an endpoint.",
+        words(&["failures", "pause", "rateLimit", "failing", "gone", "manual"]);
     Label, "A channel or a tag.", text(128, r"^[a-zA-Z0-9_.:\-]+$");
     Metadata, "Notes for programs: texts by name, of 16 KiB together at most.",
         map(ObjectBuilder::new().schema_type(Type::String)).max_properties(Some(64));

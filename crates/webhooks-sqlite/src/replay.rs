@@ -177,8 +177,12 @@ impl WriteCommand for Replaying {
     fn after_commit(self, _: &mut WriteConnection, inner: &SqliteInner) -> Self::Answer {
         let mut backlog = inner.backlog();
         // Their bodies are read when there is room for them: a portion has many.
-        for (endpoint, due_at, id) in self.due {
-            backlog.push_unread(endpoint, due_at, id);
+        for (endpoint, due_at, id) in &self.due {
+            backlog.push_unread(*endpoint, *due_at, *id);
+        }
+        drop(backlog);
+        if self.request.probes() {
+            inner.notifier.probe(self.due.iter().map(|(endpoint, ..)| *endpoint));
         }
         self.outcome
     }

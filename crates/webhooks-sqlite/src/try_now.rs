@@ -17,6 +17,8 @@ pub(crate) struct TryingNow {
     delivery: DeliveryId,
     now: Timestamp,
     outcome: Result<TryNow, OperationError>,
+    /// The endpoint of the delivery, if it has not ended.
+    endpoint: Option<EndpointNumber>,
     moved: Option<Moved>,
 }
 
@@ -33,7 +35,7 @@ struct Moved {
 impl TryingNow {
     pub(crate) fn new(delivery: DeliveryId, now: Timestamp) -> Self {
         let outcome = Err(OperationError::UnknownDelivery { delivery });
-        Self { delivery, now, outcome, moved: None }
+        Self { delivery, now, outcome, endpoint: None, moved: None }
     }
 
     fn try_now(
@@ -50,6 +52,7 @@ impl TryingNow {
         let Some(due_at) = found.due_at else {
             return Ok(Err(OperationError::WrongStatus { delivery, status: found.status }));
         };
+        self.endpoint = Some(found.number);
         let was_blocking = self.is_blocking(connection, &found, &registration)?;
         let waits_in_order = registration.endpoint.ordered && !found.is_scheduled;
         let is_later = if waits_in_order { was_blocking } else { due_at > self.now };
@@ -135,6 +138,7 @@ impl WriteCommand for TryingNow {
                 backlog.unblock(endpoint);
             }
         }
+        inner.notifier.probe(self.endpoint);
         self.outcome
     }
 

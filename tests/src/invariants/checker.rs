@@ -38,6 +38,8 @@ pub(crate) struct Terms {
     pub(crate) must_be_known: bool,
     /// The time of its first answer.
     pub(super) known_at: Option<Duration>,
+    /// The number of times that an operator wanted it to be tried at once.
+    pub(super) wishes: u32,
     /// The place from which on its deliveries are in order, if it is ordered.
     pub(super) ordered_from: usize,
 }
@@ -45,7 +47,7 @@ pub(crate) struct Terms {
 impl Terms {
     /// Returns the terms of an endpoint that has these settings from the start.
     pub(crate) fn new(endpoint: Endpoint, on_time: Option<Duration>) -> Self {
-        Self { endpoint, on_time, must_be_known: false, known_at: None, ordered_from: 0 }
+        Self { endpoint, on_time, must_be_known: false, known_at: None, wishes: 0, ordered_from: 0 }
     }
 }
 

@@ -57,6 +57,8 @@ pub(crate) struct Lines {
     /// that starts at the same moment cannot know of it.
     closed_at: Option<Duration>,
     is_probing: bool,
+    /// `Terms::wishes` when a request was last sent in spite of a pause.
+    granted: u32,
 }
 
 /// The result of an attempt.
@@ -129,9 +131,14 @@ impl Checker {
     }
 
     fn check_breaker(&mut self, worker: WorkerNumber, key: Key, now: Duration) {
+        let wishes = self.endpoints[key.endpoint].wishes;
         let lines = self.lines.entry((worker, key.endpoint)).or_default();
         lines.age(now);
         let is_known = lines.closed_at.is_some_and(|closed_at| closed_at < now);
+        let is_held = is_known && now < lines.quiet_until.max(lines.open_until);
+        if is_held && lines.granted < wishes {
+            lines.grant(wishes);
+        }
         let quiet = is_known && now < lines.quiet_until;
         let open = is_known && now < lines.open_until;
         let probes = if lines.is_probing && is_known { lines.in_flight } else { 1 };
@@ -265,11 +272,18 @@ impl Checker {
     pub(crate) fn forgive(&mut self, endpoint: usize) {
         for ((_, of), lines) in &mut self.lines {
             if *of == endpoint {
-                let Lines { in_flight, bucket, deaf_until, .. } = *lines;
+                let Lines { in_flight, bucket, deaf_until, granted, .. } = *lines;
+                let may_hear = true;
                 *lines =
-                    Lines { in_flight, bucket, deaf_until, may_hear: true, ..Lines::default() };
+                    Lines { in_flight, bucket, deaf_until, may_hear, granted, ..Lines::default() };
             }
         }
+    }
+
+    /// Notes that an operator wants an endpoint to be tried at once: each worker may send one request to it
+    /// in spite of a pause, as a probe.
+    pub(crate) fn wish(&mut self, endpoint: usize) {
+        self.endpoints[endpoint].wishes += 1;
     }
 
     /// Forgets the state of a worker that ended.
@@ -286,6 +300,13 @@ impl Lines {
         if now >= self.forgets_at {
             (self.troubles, self.is_probing) = (0, false);
         }
+    }
+
+    /// Ends all pauses with a probe that an operator wants. If it fails, the breaker opens again.
+    fn grant(&mut self, wishes: u32) {
+        self.granted = wishes;
+        (self.quiet_until, self.open_until) = (Duration::ZERO, Duration::ZERO);
+        self.deaf_until = Duration::ZERO;
     }
 
     /// Follows the breaker as far as it is promised: after the set number of failures in a row

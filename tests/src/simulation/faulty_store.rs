@@ -475,6 +475,8 @@ impl OperationStore for FaultyStore {
     async fn replay(&self, request: ReplayRequest) -> Result<Replayed, OperationError> {
         let fault = self.begin("replay").await?;
         let replay = move |inner: Kept, world: Arc<World>| async move {
+            // Before the call: a worker may hear of it before it returns.
+            world.record().wish(&request);
             let replayed = inner.replay(request.clone()).await;
             world.on_replayed(&inner, &request, &replayed).await?;
             replayed

@@ -1,6 +1,6 @@
 //! The state that everything in a simulated run shares: its clock, its checker, and its faults.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Arguments;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use crate::SimulatedClock;
 use crate::invariants::{Checker, Key, Terms};
 use tokio::sync::watch;
 use webhooks_core::{DeliveryId, Timestamp};
+use webhooks_dispatch::{Replay, store::ReplayRequest};
 use webhooks_registry::{EndpointKey, EndpointState};
 
 /// The state that everything in a run shares.
@@ -147,6 +148,23 @@ impl Record {
         let key = self.oracle.key(delivery);
         if let Some(delivery) = key.and_then(|key| self.checker.deliveries.by_key.get_mut(&key)) {
             delivery.cancel(why);
+        }
+    }
+
+    /// Notes that workers may probe the endpoints of a replay.
+    pub(super) fn wish(&mut self, request: &ReplayRequest) {
+        if !request.probes() {
+            return;
+        }
+        let of = |id: &DeliveryId| self.oracle.key(*id).map(|key| key.endpoint);
+        let endpoints: BTreeSet<usize> = match &request.replay {
+            Replay::Delivery(id) => of(id).into_iter().collect(),
+            Replay::Deliveries(ids) => ids.iter().filter_map(of).collect(),
+            Replay::Endpoint { endpoint, .. } => BTreeSet::from([number(endpoint.id.as_str())]),
+            Replay::Event { .. } => (0..self.endpoints.len()).collect(),
+        };
+        for endpoint in endpoints {
+            self.checker.wish(endpoint);
         }
     }
 

@@ -4,9 +4,10 @@ use std::num::NonZeroU32;
 
 use webhooks_core::{RetryPolicy, Timestamp};
 use webhooks_dispatch::{
-    EngineSettings, OperationError, PublishError, PublishStatus, Replay, TryNow, Undelivered,
+    BreakerSettings, EngineSettings, OperationError, PublishError, PublishStatus, Replay, TryNow,
+    Undelivered,
     history::{HistoryStore as _, Query},
-    monitor::MonitorStore as _,
+    monitor::{MonitorStore as _, RestReason, Sending},
 };
 
 use crate::{Answer, MINUTE, Receipt, SECOND, endpoint, event, fixture, key, settings, well};
@@ -207,6 +208,67 @@ async fn an_endpoint_that_is_registered_anew_does_not_wait_for_its_breaker() {
     fixture.register("a", endpoint("a")).await;
     fixture.pass(SECOND).await;
     assert_eq!(fixture.count("delivered").await, 20);
+    drop(worker);
+}
+
+/// Goal: an operator who has mended a receiver does not wait for its breaker, whether a delivery waits for its
+/// retry, is due, or has failed. Method: breakers open within a second, and nothing would be sent for minutes.
+#[tokio::test(start_paused = true)]
+async fn a_delivery_that_is_tried_or_replayed_does_not_wait_for_the_breaker() {
+    let mended = 5 * SECOND;
+    let answer = move |receipt: &Receipt| {
+        if receipt.at < mended { Answer::Reset } else { Answer::Status(200) }
+    };
+    for policy in [RetryPolicy::fixed(SECOND / 10, 100), RetryPolicy::fixed(SECOND / 10, 4)] {
+        let breaker = BreakerSettings { first_pause: 5 * MINUTE, ..BreakerSettings::default() };
+        let fixture = fixture(EngineSettings { breaker, ..settings() }, answer);
+        fixture.register("a", endpoint("a").retry(policy.without_jitter())).await;
+        let worker = fixture.engine.start();
+        let _published = fixture.publish("x").await;
+        fixture.pass(SECOND).await;
+        let _published = fixture.publish("y").await;
+        let found = fixture.engine.endpoints().get("a").await.unwrap();
+        let number = found.unwrap().number;
+        let held = fixture.engine.sending(number).await.unwrap();
+        let Sending::Held { by: RestReason::Failures, failures: 5, workers: 1, .. } = held else {
+            panic!("{held:?}");
+        };
+        fixture.pass(5 * SECOND).await;
+        let delivery = fixture.delivery("x").await;
+        match fixture.engine.try_now(delivery).await {
+            Ok(tried) => assert_eq!(tried, TryNow::Waiting),
+            Err(OperationError::WrongStatus { .. }) => {
+                assert_eq!(fixture.engine.replay(Replay::Delivery(delivery)).await.unwrap(), 1);
+            }
+            Err(error) => panic!("{error}"),
+        }
+        fixture.pass(SECOND).await;
+        assert_eq!(fixture.count("delivered").await, 2, "the others follow the probe");
+        assert_eq!(fixture.engine.sending(number).await.unwrap(), Sending::Free);
+        drop(worker);
+    }
+}
+
+/// Goal: an endpoint that is still down gets one attempt for one wish, also of a replay in portions, and at most
+/// one in a second.
+#[tokio::test(start_paused = true)]
+async fn a_wish_costs_an_endpoint_that_is_down_one_attempt() {
+    let fixture = fixture(settings(), |_| Answer::Reset);
+    fixture.register("a", endpoint("a").retry(RetryPolicy::fixed(60 * MINUTE, 1))).await;
+    let worker = fixture.engine.start();
+    for n in 0..5 {
+        let _published = fixture.publish(&format!("x{n}")).await;
+    }
+    fixture.pass(2 * SECOND).await;
+    let delivery = fixture.delivery("x0").await;
+    assert_eq!(fixture.receipts().len(), 5);
+    for wish in 1..=3 {
+        for _ in 0..10 {
+            let _tried = fixture.engine.try_now(delivery).await.unwrap();
+        }
+        fixture.pass(2 * SECOND).await;
+        assert_eq!(fixture.receipts().len(), 5 + wish);
+    }
     drop(worker);
 }
 

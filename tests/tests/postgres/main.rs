@@ -38,6 +38,7 @@ mod order;
 mod pages;
 mod payloads;
 mod preclaimed;
+mod probing;
 mod races;
 mod reaching;
 mod refusals;

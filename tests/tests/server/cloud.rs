@@ -445,6 +445,7 @@ async fn a_key_of_another_application_counts_nothing() {
         ("GET", format!("{app}/stats/attempts?{span}"), None, 404),
         ("GET", format!("{app}/attempt/endpoint/crm/count"), None, 404),
         ("GET", format!("{app}/endpoint/crm/rate-limit-status"), None, 404),
+        ("GET", format!("{app}/endpoint/crm/health"), None, 404),
         ("POST", format!("{app}/endpoint/crm/msg/test-attempt"), Some(message), 404),
         ("POST", format!("{app}/msg/search"), Some("{}"), 404),
         ("POST", format!("{app}/msg/expunge-all-contents"), None, 404),

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use http::Response;
+use http_body_util::Full;
 use serde_json::{Value, json};
 use webhooks_core::RetryPolicy;
+use webhooks_dispatch::{BreakerSettings, EngineSettings};
 use webhooks_http::HttpTransport;
 use webhooks_tests::Receiver;
 
 use crate::running::{Kind, Running, until};
 
-/// The paths of a message of which one attempt was made.
+/// The paths of a message to one endpoint.
 struct Attempted {
     endpoints: String,
     attempts: String,
@@ -18,6 +21,13 @@ struct Attempted {
 
 impl Attempted {
     async fn once(running: &Running, receiver: &Receiver) -> Self {
+        let begun = Self::begun(running, receiver).await;
+        until(running, &begun.attempts, count(1)).await;
+        begun
+    }
+
+    /// Publishes the message.
+    async fn begun(running: &Running, receiver: &Receiver) -> Self {
         let app = running.add_app("shop").await;
         let endpoint = json!({ "url": receiver.url(), "uid": "crm" });
         let endpoints = format!("/api/v1/app/{app}/endpoint");
@@ -26,7 +36,6 @@ impl Attempted {
         let message = json!({ "eventType": "paid", "payload": {}, "eventId": "one" });
         assert_eq!(running.ask("POST", &messages, message).await.0, 202);
         let attempts = format!("/api/v1/app/{app}/attempt/msg/one");
-        until(running, &attempts, count(1)).await;
         Self { endpoints, attempts, resend: format!("{messages}/one/endpoint/crm/resend") }
     }
 }
@@ -77,6 +86,48 @@ async fn obeys_statuses(kind: Kind) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_with_another_status_is_not_sent_on_sqlite() {
     obeys_statuses(Kind::Sqlite).await;
+}
+
+/// Goal: a service tells that it holds an endpoint back, and why, and a resend does not wait for that. Method:
+/// a breaker that stays open for an hour.
+async fn goes_to_one_that_is_held(kind: Kind) {
+    let hour = Duration::from_secs(3_600);
+    let breaker =
+        BreakerSettings { first_pause: hour, longest_pause: hour, ..BreakerSettings::default() };
+    let retry = RetryPolicy::fixed(Duration::from_millis(10), 100);
+    let engine = EngineSettings { breaker, retry, ..EngineSettings::default() };
+    let running = Running::start_engine(kind, engine).await;
+    let receiver = Receiver::start(|number, _| {
+        let status = if number <= 5 { 500 } else { 204 };
+        Response::builder().status(status).body(Full::default()).unwrap()
+    })
+    .await;
+    let Attempted { endpoints, attempts, resend } = Attempted::begun(&running, &receiver).await;
+    let health = format!("{endpoints}/crm/health");
+    let held = until(&running, &health, |health| health["state"] == "held").await;
+    assert_eq!((&held["reason"], &held["failures"]), (&json!("failures"), &json!(5)), "{held}");
+    assert!(held["until"].is_string() && held["failingSince"].is_string(), "{held}");
+    assert_eq!(held["workers"], 1, "{held}");
+    assert_eq!(running.ask("POST", &resend, json!({})).await.0, 202);
+    until(&running, &attempts, count(6)).await;
+    until(&running, &health, |health| *health == json!({ "state": "sending" })).await;
+    for (change, expected) in [
+        (json!({ "delivery": { "paused": true } }), json!({ "state": "paused" })),
+        (json!({ "disabled": true }), json!({ "state": "disabled", "reason": "manual" })),
+    ] {
+        assert_eq!(running.ask("PATCH", &format!("{endpoints}/crm"), change).await.0, 200);
+        assert_eq!(running.get(&health).await, (200, expected));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_to_an_endpoint_that_is_held_is_sent_at_once_on_sqlite() {
+    goes_to_one_that_is_held(Kind::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_to_an_endpoint_that_is_held_is_sent_at_once_on_postgres() {
+    goes_to_one_that_is_held(Kind::Postgres).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

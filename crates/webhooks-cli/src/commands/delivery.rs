@@ -2,10 +2,12 @@
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use webhooks_core::Timestamp;
 
 use super::delivery_list::DeliveryFilter;
 use super::delivery_repair::{Repair, RepairArgs};
 use super::delivery_tail::TailArgs;
+use super::endpoint_health::Health;
 use super::{job, poller_attempts};
 use crate::application_option::ApplicationOption;
 use crate::body::name_statuses;
@@ -31,6 +33,9 @@ const ATTEMPTS: [Column; 7] = [
     Column("AT", "/timestamp"),
     Column("RESPONSE", "/response"),
 ];
+
+/// The most endpoints of an event whose health is told.
+const MAX_HEALTH: usize = 10;
 
 /// List and follow deliveries, show their attempts, and repeat or cancel them
 #[derive(Debug, Args)]
@@ -175,6 +180,7 @@ pub(crate) async fn show(
         context.output.line("")?;
         context.output.rows(&ATTEMPTS, &attempts)?;
     }
+    tell_health(client, context, app, &endpoints).await;
     let failed = endpoints.iter().filter(|found| found["statusText"] == "fail");
     let mut failed = failed.filter_map(|found| found["id"].as_str());
     // Nothing is sent to a poller.
@@ -184,6 +190,19 @@ pub(crate) async fn show(
         ));
     }
     Ok(())
+}
+
+/// Tells what holds back the deliveries that wait.
+async fn tell_health(client: &Client, context: &Context, app: &str, endpoints: &[Value]) {
+    let waits =
+        |found: &&Value| found["statusText"] == "pending" || found["statusText"] == "sending";
+    let waiting = endpoints.iter().filter(waits).filter_map(|found| found["id"].as_str());
+    let waiting = waiting.filter(|id| !poller_attempts::is_poller(id));
+    for id in waiting.take(MAX_HEALTH) {
+        if let Some(health) = Health::find(client, app, id).await.filter(Health::holds) {
+            context.output.note(format!("{id} is {}", health.text(Timestamp::now())));
+        }
+    }
 }
 
 /// Returns the attempts at an event, and the endpoints as they got it.

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use webhooks_core::Timestamp;
 use webhooks_dispatch::clock::{Clock as _, MonotonicTime, SystemClock};
 
 use super::delivery_repair::{Found, Repair, grouped};
+use super::endpoint_health::Health;
 use crate::client::Client;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -118,8 +120,21 @@ impl Bulk<'_> {
         answer.value().map(|_told| Repaired::Done)
     }
 
-    /// Says that one delivery was repaired.
-    pub(crate) fn tell(&self, event: &str, endpoint: &str) -> Result<(), Failure> {
+    /// Returns the health of an endpoint to which something is to be delivered, if people are told of it.
+    pub(crate) async fn health(&self, endpoint: &str) -> Option<Health> {
+        if self.repair == Repair::Cancel || self.context.output.is_json() {
+            return None;
+        }
+        Health::find(self.client, self.app, endpoint).await
+    }
+
+    /// Says that one delivery was repaired, and what its endpoint's health from before means for it.
+    pub(crate) fn tell(
+        &self,
+        event: &str,
+        endpoint: &str,
+        before: Option<&Health>,
+    ) -> Result<(), Failure> {
         let output = self.context.output;
         if output.is_json() {
             let done = self.repair.done();
@@ -130,6 +145,12 @@ impl Bulk<'_> {
                 format!("{event} is delivered to {endpoint} once more")
             }
             Repair::Cancel => format!("{event} is cancelled for {endpoint}"),
+        });
+        let Some(before) = before.filter(|health| health.holds()) else { return Ok(()) };
+        output.note(if before.yields() {
+            format!("{endpoint} was {}; it is tried now", before.why())
+        } else {
+            format!("{endpoint} is {}", before.text(Timestamp::now()))
         });
         Ok(())
     }

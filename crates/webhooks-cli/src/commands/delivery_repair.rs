@@ -353,8 +353,9 @@ async fn named(bulk: &Bulk<'_>, events: &[String], query: &Query) -> Result<(), 
         for endpoint in endpoints {
             count += 1;
             pace.turn().await;
+            let before = bulk.health(&endpoint).await;
             match bulk.one(event, &endpoint).await {
-                Ok(Repaired::Done) => bulk.tell(event, &endpoint)?,
+                Ok(Repaired::Done) => bulk.tell(event, &endpoint, before.as_ref())?,
                 Ok(Repaired::PassedOver(failure)) => {
                     refusals.push(Refusal { event: event.clone(), endpoint, failure });
                 }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use webhooks_core::Timestamp;
 
 use super::confirm::Confirm;
+use super::endpoint_health::Health;
 use super::job;
 use crate::application_option::ApplicationOption;
 use crate::body::{add, add_list, name_of, object, pair};
@@ -31,6 +32,13 @@ const COLUMNS: [Column; 8] = [
 const SHOWN: [Column; 9] = {
     let [id, uid, url, disabled, paused, types, channels, rate] = COLUMNS;
     [id, uid, url, disabled, paused, types, channels, rate, Column("METADATA", "/metadata")]
+};
+
+/// The fields of one endpoint with its health.
+const WITH_HEALTH: [Column; 10] = {
+    let [id, uid, url, disabled, paused, types, channels, rate, metadata] = SHOWN;
+    let health = Column("HEALTH", "/health");
+    [id, uid, url, health, disabled, paused, types, channels, rate, metadata]
 };
 
 const STATS: [Column; 5] = [
@@ -238,9 +246,7 @@ pub(crate) async fn run(args: EndpointArgs, context: &Context) -> Result<(), Fai
         EndpointAction::Create { url, secret, settings } => {
             endpoints.create(url, secret, *settings).await
         }
-        EndpointAction::Show { id } => {
-            context.output.thing(&SHOWN, &client.get(&endpoints.path(&[&id]), &[]).await?)
-        }
+        EndpointAction::Show { id } => endpoints.show(&id).await,
         EndpointAction::Edit { id, url, settings } => {
             endpoints.change(&id, &settings.body(url).into()).await
         }
@@ -295,6 +301,23 @@ impl Endpoints<'_> {
         self.context
             .output
             .hint(format!("its secret: webhooks endpoint secret show {id} --app {app}"));
+        Ok(())
+    }
+
+    async fn show(&self, id: &str) -> Result<(), Failure> {
+        let mut found = self.client.get(&self.path(&[id]), &[]).await?;
+        let (output, app) = (self.context.output, self.app);
+        let health = Health::find(self.client, app, id).await;
+        let yields = health.as_ref().is_some_and(Health::yields);
+        if let (Some(health), Some(fields)) = (health, found.as_object_mut()) {
+            let text = health.text(Timestamp::now());
+            let shown = if output.is_json() { health.0 } else { text.into() };
+            fields.insert("health".to_owned(), shown);
+        }
+        output.thing(&WITH_HEALTH, &found)?;
+        if yields {
+            output.hint(format!("try it now: webhooks delivery retry --endpoint {id} --app {app}"));
+        }
         Ok(())
     }
 

@@ -2,8 +2,8 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use webhooks_dispatch::clock::{Clock as _, SystemClock};
 
 use crate::fake_service::{Answer, answer, fake_service, json};
 use crate::program::{Ended, Place, Served, signal};
-use crate::receiver::receiver;
+use crate::receiver::{receiver, receiver_by};
 
 fn rows(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -94,6 +94,43 @@ fn a_query_chooses_what_is_cancelled_and_replayed() {
     assert_eq!((&shown["status"], &shown["data"]["deliveries"]), (&json!("finished"), &json!(3)));
     let success = ["delivery", "list", "endpoint:crm", "--status", "success"];
     until(&place, &success, |found| found.len() == 6);
+}
+
+/// Goal: a newcomer sees why nothing comes, and once the receiver is mended, a retry does not wait.
+#[test]
+fn an_endpoint_that_is_held_is_told_and_tried_at_once() {
+    let mut place = Place::new();
+    let _served = place.serve(&["--dev"]);
+    place.run(&["app", "create", "Acme"]).ok();
+    let is_mended = Arc::new(AtomicBool::new(false));
+    let mended = Arc::clone(&is_mended);
+    let url = receiver_by(move || {
+        if mended.load(Ordering::SeqCst) { "204 No Content" } else { "500 Internal Server Error" }
+    });
+    place.run(&["endpoint", "create", &url, "--uid", "crm"]).ok();
+    for number in 0..5 {
+        place.run(&["publish", "a.b", "{}", "--id", &format!("e{number}")]).ok();
+    }
+    until(&place, &["endpoint", "show", "crm"], |found| found[0]["health"]["state"] == "held");
+    let shown = place.run(&["endpoint", "show", "crm"]).ok();
+    assert!(shown.contains("failures in a row; "), "{shown}");
+    let shown = place.run(&["delivery", "show", "e1", "--endpoint", "crm"]);
+    assert!(shown.err.contains("failures in a row; "), "{shown:?}");
+    is_mended.store(true, Ordering::SeqCst);
+    let retried = place.run(&["delivery", "retry", "e1", "--endpoint", "crm"]);
+    assert!(retried.err.contains("failures in a row; it is tried now"), "{retried:?}");
+    retried.ok();
+    until(&place, &["endpoint", "show", "crm"], |found| found[0]["health"]["state"] == "sending");
+    until(&place, &["delivery", "show", "e1"], |found| {
+        found[0]["deliveries"][0]["statusText"] == "success"
+    });
+
+    place.run(&["endpoint", "pause", "crm"]).ok();
+    let retried = place.run(&["delivery", "retry", "e1", "--endpoint", "crm"]);
+    assert!(
+        retried.err.contains("crm is paused: its events wait until it is resumed"),
+        "{retried:?}"
+    );
 }
 
 #[test]

@@ -5,6 +5,11 @@ use std::net::TcpListener;
 
 /// Answers each request with this status, and returns the URL.
 pub(crate) fn receiver(status: &'static str) -> String {
+    receiver_by(move || status)
+}
+
+/// Answers each request with the status of that moment, and returns the URL.
+pub(crate) fn receiver_by(status: impl Fn() -> &'static str + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -19,6 +24,7 @@ pub(crate) fn receiver(status: &'static str) -> String {
                 }
                 seen.extend_from_slice(&piece[..len]);
             }
+            let status = status();
             let answer =
                 format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
             // The sender may be gone.

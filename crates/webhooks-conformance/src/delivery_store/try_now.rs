@@ -2,14 +2,14 @@
 
 use webhooks_core::DeliveryId;
 use webhooks_dispatch::{
-    OperationError, Publication,
-    store::{Outcome, Settled, TryNow},
+    OperationError, Publication, Replay, Undelivered,
+    store::{Outcome, ReplayMode, ReplayRequest, Settled, TryNow},
 };
 use webhooks_registry::{DisableReason, store::StateChange};
 
 use super::endpoints::set_state;
 use super::{
-    AnyStore, at, claim, deliveries_of, endpoint, event, ids, next_due, publish, publish_as,
+    AnyStore, at, claim, deliveries_of, endpoint, event, ids, key, next_due, publish, publish_as,
     register, settle, status,
 };
 
@@ -99,6 +99,41 @@ pub async fn a_delivery_that_is_due_waits_on(store: impl AnyStore) {
     let _recorded = settle(&store, &claimed, Outcome::Released, at(12)).await;
     assert_eq!(try_now(&store, delivery, 13).await, TryNow::Waiting);
     assert_eq!(claim(&store, at(13)).await.len(), 1);
+}
+
+/// Goal: a worker whose breaker is open hears that somebody wants its endpoint to be tried, also if the delivery
+/// is due already; and of a replay in portions only once. Method: no worker runs, so all that is due waits.
+pub async fn workers_probe_the_endpoint_of_what_is_tried_or_replayed(store: impl AnyStore) {
+    register(&store, "other", endpoint().events(["none"]).expect("a valid pattern")).await;
+    register(&store, "a", endpoint()).await;
+    let number = store.get(key("a")).await.expect("it works").expect("it is registered").number;
+    let delivery = retrying(&store, &["a"]).await[0];
+    let mut changes = store.changes();
+    for tried in [TryNow::Due, TryNow::Waiting] {
+        assert_eq!(try_now(&store, delivery, 10).await, tried);
+        assert_eq!(changes.probes(), [number], "{tried:?}");
+    }
+    publish(&store, &[event("b"), event("c")], at(11)).await;
+    for claimed in claim(&store, at(12)).await {
+        let _recorded = settle(&store, &claimed, Outcome::Failed, at(12)).await;
+    }
+    assert!(changes.probes().is_empty());
+    let mut request = ReplayRequest {
+        replay: Replay::of_endpoint(key("a"), Undelivered::ALL),
+        limit: 2,
+        started_at: at(20),
+        now: at(20),
+        after: None,
+        mode: ReplayMode::DryRun,
+    };
+    let counted = store.replay(request.clone()).await.expect("it is registered");
+    assert_eq!((counted.deliveries, changes.probes()), (2, Vec::new()), "only counted");
+    request.mode = ReplayMode::Replay;
+    let portion = store.replay(request.clone()).await.expect("it is registered");
+    assert_eq!((portion.deliveries, changes.probes()), (2, vec![number]));
+    request.after = portion.next;
+    let portion = store.replay(request).await.expect("it is registered");
+    assert_eq!((portion.deliveries, changes.probes()), (1, Vec::new()));
 }
 
 pub async fn a_delivery_that_has_ended_cannot_be_tried(store: impl AnyStore) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use webhooks_core::{DeliveryId, DeliveryStatus, Timestamp};
-use webhooks_registry::EndpointKey;
+use webhooks_registry::{EndpointKey, EndpointNumber};
 
 use super::{MemoryStore, State};
 use crate::backlog::{QueuedDelivery, due_in_order};
@@ -30,7 +30,10 @@ impl OperationStore for MemoryStore {
     }
 
     async fn replay(&self, request: ReplayRequest) -> Result<Replayed, OperationError> {
-        let replayed = self.state().replay(&request)?;
+        let (replayed, endpoints) = self.state().replay(&request)?;
+        if request.probes() {
+            self.shared.notifier.probe(endpoints);
+        }
         self.wake();
         Ok(replayed)
     }
@@ -40,8 +43,8 @@ impl OperationStore for MemoryStore {
         delivery: DeliveryId,
         now: Timestamp,
     ) -> Result<TryNow, OperationError> {
-        let tried = self.state().try_now(delivery, now)?;
-        self.wake();
+        let (tried, endpoint) = self.state().try_now(delivery, now)?;
+        self.shared.notifier.probe([endpoint]);
         Ok(tried)
     }
 
@@ -99,14 +102,19 @@ impl State {
         self.cancel(delivery, reason, now);
     }
 
-    fn try_now(&mut self, delivery: DeliveryId, now: Timestamp) -> Result<TryNow, OperationError> {
+    /// Makes a delivery due now; returns its endpoint, too.
+    fn try_now(
+        &mut self,
+        delivery: DeliveryId,
+        now: Timestamp,
+    ) -> Result<(TryNow, EndpointNumber), OperationError> {
         let entry = self.deliveries.get_mut(&delivery);
         let entry = entry.ok_or(OperationError::UnknownDelivery { delivery })?;
         if !entry.is_open() {
             return Err(OperationError::WrongStatus { delivery, status: entry.status });
         }
         if self.backlog.is_claimed(delivery) {
-            return Ok(TryNow::InFlight);
+            return Ok((TryNow::InFlight, entry.number));
         }
         let event = self.events.get(&entry.event).map(|event| Arc::clone(&event.event));
         let event = event.ok_or(OperationError::UnknownDelivery { delivery })?;
@@ -130,7 +138,7 @@ impl State {
                 self.backlog.unblock(entry.number);
             }
         }
-        Ok(TryNow::of(registration.state, is_later))
+        Ok((TryNow::of(registration.state, is_later), entry.number))
     }
 
     fn expunge(&mut self, request: &ExpungeRequest) -> Result<Expunged, OperationError> {

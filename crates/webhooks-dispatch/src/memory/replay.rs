@@ -4,7 +4,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use webhooks_core::{DeliveryId, DeliveryStatus, EventId, TenantId, Timestamp};
-use webhooks_registry::{EndpointKey, Registration};
+use webhooks_registry::{EndpointKey, EndpointNumber, Registration};
 
 use super::{Entry, State};
 use crate::backlog::QueuedDelivery;
@@ -23,7 +23,11 @@ struct Portion {
 }
 
 impl State {
-    pub(super) fn replay(&mut self, request: &ReplayRequest) -> Result<Replayed, OperationError> {
+    /// Carries out a portion of a replay; returns its endpoints, too.
+    pub(super) fn replay(
+        &mut self,
+        request: &ReplayRequest,
+    ) -> Result<(Replayed, Vec<EndpointNumber>), OperationError> {
         let portion = match &request.replay {
             Replay::Delivery(delivery) => {
                 let ended = if self.has_replayed(*delivery, request) {
@@ -42,6 +46,9 @@ impl State {
             }
         };
         let deliveries = portion.ended.len() + portion.missed.len();
+        let endpoints = portion.ended.iter().map(|(_, registration)| registration.number);
+        let endpoints = endpoints.chain(portion.missed.iter().map(|(_, missed)| missed.number));
+        let endpoints = endpoints.collect();
         if request.mode == ReplayMode::Replay {
             for (delivery, registration) in portion.ended {
                 self.reopen(delivery, &registration, request.now);
@@ -50,7 +57,7 @@ impl State {
                 self.deliver(event, &registration, request.now);
             }
         }
-        Ok(Replayed { deliveries, next: portion.next })
+        Ok((Replayed { deliveries, next: portion.next }, endpoints))
     }
 
     /// Returns the endpoint to which a delivery goes that has ended.

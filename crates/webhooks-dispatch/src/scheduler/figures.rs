@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::{MonotonicTime, Scheduler};
+use super::{EndpointNumber, MonotonicTime, Scheduler};
 use crate::gauges::Gauges;
 use crate::report::{BreakerState, EndpointReport, WorkerReport};
 
@@ -34,6 +34,18 @@ impl Scheduler {
             resting_lanes: count(self.resting.len()),
             open_breakers: count(self.probing.len()),
         }
+    }
+
+    /// Returns the report about one endpoint, if there is anything to report. It takes the same time
+    /// however many lanes there are.
+    pub(crate) fn endpoint_report(
+        &mut self,
+        endpoint: EndpointNumber,
+        now: MonotonicTime,
+    ) -> Option<EndpointReport> {
+        self.advance(now);
+        let index = self.by_endpoint.get(&endpoint)?;
+        self.lanes[*index].report(&self.breaker, self.now)
     }
 
     /// Returns the endpoints of a [`WorkerReport`]. It looks at each lane, like a sweep.

@@ -87,6 +87,20 @@ impl Scheduler {
         self.list(index);
     }
 
+    /// Ends the rest of an endpoint early, because somebody wants it to be tried now: the next attempt is a
+    /// probe. A rate limit still holds.
+    pub(crate) fn probe(&mut self, endpoint: EndpointNumber, now: MonotonicTime) {
+        self.advance(now);
+        let Some(index) = self.by_endpoint.get(&endpoint).copied() else { return };
+        if self.lanes[index].state != LaneState::Resting {
+            return;
+        }
+        let from = self.lanes[index].probe_early(self.now);
+        self.note_breaker(index);
+        self.wait_until(index, LaneState::Resting, from);
+        self.advance(now);
+    }
+
     /// Forgets lanes that have long been idle, and those of endpoints that were removed.
     pub(crate) fn sweep(&mut self, now: MonotonicTime) {
         self.advance(now);

@@ -12,7 +12,7 @@ use crate::breaker::{Breaker, BreakerChange, BreakerSettings};
 use crate::clock::MonotonicTime;
 use crate::decide::EndpointSignal;
 use crate::rate::Rate;
-use crate::report::{BreakerState, EndpointReport};
+use crate::report::{BreakerState, EndpointReport, RestReason};
 use crate::store::{Claimed, RATE_SPAN};
 
 /// The first `concurrency_limit` of an endpoint, before any of its answers is known.
@@ -237,6 +237,11 @@ impl Lane {
         }
     }
 
+    /// Makes the next attempt a probe; returns the time from which it may start.
+    pub(super) fn probe_early(&mut self, now: MonotonicTime) -> MonotonicTime {
+        self.breaker.probe_early(self.rests_until, now)
+    }
+
     /// Returns whether the breaker is not closed, as far as is noted.
     pub(super) fn is_probing(&self) -> bool {
         self.breaker.is_probing()
@@ -250,8 +255,16 @@ impl Lane {
         now: MonotonicTime,
     ) -> Option<EndpointReport> {
         let breaker = self.breaker.state(settings, now);
-        let rests = matches!(self.state, LaneState::Resting | LaneState::Limited);
-        if breaker == BreakerState::Closed && !rests && self.in_flight == 0 {
+        let rests_for = self.rests_until.saturating_since(now);
+        let rests_by = match (self.state, breaker) {
+            (LaneState::Limited, _) => Some(RestReason::RateLimit),
+            (LaneState::Resting, BreakerState::Open { remaining }) if remaining >= rests_for => {
+                Some(RestReason::Failures)
+            }
+            (LaneState::Resting, _) => Some(RestReason::Pause),
+            _ => None,
+        };
+        if breaker == BreakerState::Closed && rests_by.is_none() && self.in_flight == 0 {
             return None;
         }
         Some(EndpointReport {
@@ -259,7 +272,9 @@ impl Lane {
             in_flight: u32::try_from(self.in_flight).unwrap_or(u32::MAX),
             waiting: u32::try_from(self.queue.len()).unwrap_or(u32::MAX),
             breaker,
-            rests_for: rests.then(|| self.rests_until.saturating_since(now)),
+            failures: self.breaker.failures(),
+            rests_for: rests_by.map(|_| rests_for),
+            rests_by,
             tokens: self.rate.as_ref().map(|rate| rate.tokens(now)),
         })
     }

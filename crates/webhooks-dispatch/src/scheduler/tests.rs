@@ -9,6 +9,7 @@ use webhooks_registry::{Endpoint, RateLimit, Registration};
 use super::*;
 use crate::breaker::BreakerChange;
 use crate::decide::EndpointSignal;
+use crate::report::RestReason;
 use crate::serialized_event::SerializedEvent;
 use crate::store::Progress;
 
@@ -248,6 +249,75 @@ fn a_changed_limit_counts_from_the_next_claim() {
         add_claimed(&mut scheduler, &registration("a", endpoint()), 1, 1);
         assert_eq!(ids(&take_all(&mut scheduler, at(1))), [1]);
     }
+}
+
+/// Goal: a wish ends the rest of an endpoint with one attempt, and no wish makes more than one a second.
+/// Method: five failures open its breaker, and wishes come early and late.
+#[test]
+fn a_probe_that_somebody_wants_does_not_wait_for_the_breaker() {
+    let mut scheduler = scheduler(10);
+    let to = registration("a", endpoint());
+    let failed = EndpointSignal::Unhealthy { pause: None };
+    for number in 0..5 {
+        add_claimed(&mut scheduler, &to, number, 1);
+        let flight = scheduler.take(at(0)).unwrap();
+        scheduler.finish(&flight, failed, at(0));
+    }
+    let report = |scheduler: &mut Scheduler, now| {
+        let report = scheduler.endpoint_report(to.number, now).unwrap();
+        (report.failures, report.rests_by, report.rests_for)
+    };
+    let rest = |seconds| Some(Duration::from_secs(seconds));
+    let by_failures = Some(RestReason::Failures);
+    assert_eq!(report(&mut scheduler, at(0)), (5, by_failures, rest(10)));
+    scheduler.probe(to.number, at(0));
+    assert_eq!(scheduler.wakes_at(), Some(at(1_000)), "a second after the failure");
+    scheduler.probe(to.number, at(2_000));
+    assert!(!scheduler.room().is_busy(to.number));
+    assert_eq!(report(&mut scheduler, at(2_000)), (5, None, None));
+    add_claimed(&mut scheduler, &to, 10, 3);
+    let mut probes = take_all(&mut scheduler, at(2_000));
+    assert_eq!(ids(&probes), [10]);
+    scheduler.probe(to.number, at(2_000));
+    assert!(scheduler.take(at(2_000)).is_none(), "one is under way");
+    scheduler.finish(&probes.remove(0), failed, at(3_000));
+    assert_eq!(report(&mut scheduler, at(3_000)), (6, by_failures, rest(20)));
+    scheduler.probe(to.number, at(9_000));
+    add_claimed(&mut scheduler, &to, 20, 2);
+    let probe = scheduler.take(at(9_000)).unwrap();
+    let closed = scheduler.finish(&probe, EndpointSignal::Success, at(9_000));
+    assert_eq!(closed, Some(BreakerChange::Closed));
+    assert_eq!(ids(&take_all(&mut scheduler, at(9_000))), [21]);
+}
+
+#[test]
+fn a_wish_ends_a_pause_that_was_asked_for_and_no_rate_limit() {
+    let mut scheduler = scheduler(10);
+    let limit = RateLimit { calls: count(1), per: Duration::from_secs(60), burst: count(1) };
+    for (to, signal, by) in [
+        (
+            registration("asks", endpoint()),
+            EndpointSignal::Unhealthy { pause: Some(Duration::from_secs(60)) },
+            RestReason::Pause,
+        ),
+        (
+            registration("limited", endpoint().rate_limited(limit)),
+            EndpointSignal::Success,
+            RestReason::RateLimit,
+        ),
+    ] {
+        add_claimed(&mut scheduler, &to, 0, 1);
+        let flight = scheduler.take(at(0)).unwrap();
+        scheduler.finish(&flight, signal, at(0));
+        let report = scheduler.endpoint_report(to.number, at(5_000)).unwrap();
+        assert_eq!(report.rests_by, Some(by));
+        scheduler.probe(to.number, at(5_000));
+        let is_busy = by == RestReason::RateLimit;
+        assert_eq!(scheduler.room().is_busy(to.number), is_busy, "{by:?}");
+        add_claimed(&mut scheduler, &to, 10, 3);
+        assert_eq!(take_all(&mut scheduler, at(5_000)).len(), usize::from(!is_busy), "{by:?}");
+    }
+    scheduler.probe(EndpointNumber::from_u64(1), at(5_000));
 }
 
 #[test]

@@ -24,7 +24,8 @@ pub trait OperationStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Result<(), OperationError>>, StoreError>> + Send;
 
     /// Makes deliveries due once more, with their retries from the start; at most
-    /// [`ReplayRequest::limit`] per call. Deliveries of an expunged event are left out.
+    /// [`ReplayRequest::limit`] per call. Deliveries of an expunged event are left out. If
+    /// [`ReplayRequest::probes`], workers probe the endpoints, as after [`try_now`](Self::try_now).
     ///
     /// # Errors
     /// [`OperationError`] when an endpoint, event or delivery does not exist or cannot be replayed,
@@ -40,6 +41,10 @@ pub trait OperationStore: Send + Sync + 'static {
     ///
     /// An ordered endpoint that waits for the retry of this delivery goes on with it. One that waits
     /// behind others waits on.
+    ///
+    /// The store has all workers probe the endpoint, those of other processes included, with
+    /// [`ChangeNotifier::probe`](super::ChangeNotifier::probe): a breaker does not hold back what somebody
+    /// wants to be tried now.
     ///
     /// # Errors
     /// [`OperationError`] when there is no such delivery, it has ended, or the store fails.
@@ -85,9 +90,8 @@ pub trait OperationStore: Send + Sync + 'static {
 
 /// The result of an operator's request to try a delivery now.
 ///
-/// A delivery that is due is sent when its endpoint may get it: not while the endpoint's breaker is
-/// open, its rate is used up, or its flights are all under way. Workers know of these, and stores do
-/// not.
+/// A delivery that is due is sent when its endpoint may get it: not while its rate is used up, or its
+/// flights are all under way. Workers know of these, and stores do not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "stores build it")]
 #[must_use]

@@ -177,6 +177,12 @@ impl ReplayRequest {
         self.after.or(first)
     }
 
+    /// Returns whether workers are to probe the endpoints of its deliveries: those of the first portion,
+    /// so that a replay of many costs an endpoint that is down one attempt.
+    pub fn probes(&self) -> bool {
+        self.mode == ReplayMode::Replay && self.after.is_none()
+    }
+
     /// Returns the part of `ids` for this portion, and the place at which the next one goes on.
     pub fn portion<'i>(&self, ids: &'i [DeliveryId]) -> (&'i [DeliveryId], Option<ReplayCursor>) {
         // In a list of ids, the number of a cursor is a place in the list and not a delivery's number.

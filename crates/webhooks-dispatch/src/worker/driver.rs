@@ -18,6 +18,7 @@ use super::life::Life;
 use super::{Stop, WorkerShared, attempts, disabler, job_runner, lease_keeper, settler};
 use crate::clock::{Clock, MonotonicTime, Now};
 use crate::engine_shared::EngineShared;
+use crate::gauges::Gauges;
 use crate::observer::{Occurrence, WorkerPart};
 use crate::report::WorkerReport;
 use crate::scheduler::Scheduler;
@@ -70,6 +71,8 @@ pub(super) struct Driver<S, T, C> {
     stops_jobs: watch::Sender<bool>,
     swept: MonotonicTime,
     reported: Option<MonotonicTime>,
+    /// The numbers of breakers and rests in that report.
+    reported_holds: (u64, u64),
     /// Its number in this process, under which the store has its reports: engines may share a store.
     reporter: u64,
     /// The number of times that the wall clock had been set back at the last call of `hasten`, and
@@ -117,6 +120,7 @@ where
             stops_jobs: watch::Sender::new(false),
             swept: now,
             reported: None,
+            reported_holds: (0, 0),
             reporter: STARTED.fetch_add(1, Ordering::Relaxed) + 1,
             hastened: None,
             released: 0,
@@ -247,6 +251,7 @@ where
         while self.attempts.try_join_next().is_some() {}
         self.heal();
         self.hasten();
+        self.probe();
         let is_claimed = self.claim().await;
         self.start_attempts();
         // Last: both steps before put lanes to rest or park them, and their claims are then
@@ -255,7 +260,9 @@ where
         let now = self.shared.engine.now();
         if self.reported.is_none_or(|at| now.monotonic.saturating_since(at) >= REPORT_EVERY) {
             self.reported = Some(now.monotonic);
-            self.report(Some(self.shared.scheduling.report(now))).await;
+            let report = self.shared.scheduling.report(now);
+            self.reported_holds = holds(report.gauges);
+            self.report(Some(report)).await;
         }
         if now.monotonic.saturating_since(self.swept) >= SWEEP_EVERY {
             self.shared.scheduler().sweep(now.monotonic);
@@ -279,6 +286,18 @@ where
         if !is_done && self.hastener.is_empty() {
             self.hastened = Some((set_back, now));
             self.hastener.spawn(hasten(Arc::clone(&self.shared)));
+        }
+    }
+
+    /// Ends the rests of endpoints that somebody wants to be tried now.
+    fn probe(&mut self) {
+        let endpoints = self.changes.probes();
+        if endpoints.is_empty() {
+            return;
+        }
+        let (now, mut scheduler) = (self.shared.engine.clock.monotonic(), self.shared.scheduler());
+        for endpoint in endpoints {
+            scheduler.probe(endpoint, now);
         }
     }
 
@@ -382,13 +401,14 @@ where
             return SHORTEST_WAIT;
         }
         let engine = &self.shared.engine;
-        let (wakes_at, room) = {
+        let (wakes_at, room, holds) = {
             let scheduler = self.shared.scheduler();
             // Without a permit no attempt starts. The settler frees permits, and wakes the driver
             // then.
             let can_start = self.shared.scheduling.permits.available_permits() > 0;
             let wakes_at = scheduler.wakes_at().filter(|_| can_start);
-            (wakes_at, scheduler.runs_low().then(|| scheduler.room()))
+            let room = scheduler.runs_low().then(|| scheduler.room());
+            (wakes_at, room, holds(scheduler.gauges()))
         };
         let due = match room {
             Some(room) => match engine.store.next_due(room, engine.now()).await {
@@ -403,7 +423,11 @@ where
         };
         let now = engine.clock.monotonic();
         let wakes_in = wakes_at.map(|at| at.saturating_since(now));
-        let pause = due.into_iter().chain(wakes_in).min().unwrap_or(Duration::MAX);
+        // Others read in its reports that an endpoint is held back: not only when it next has work.
+        let owed = self.reported.filter(|_| holds != self.reported_holds);
+        let reports_in = owed.map(|at| (at + REPORT_EVERY).saturating_since(now));
+        let pause = due.into_iter().chain(wakes_in).chain(reports_in).min();
+        let pause = pause.unwrap_or(Duration::MAX);
         if std::mem::take(&mut self.looks) {
             self.looked = now;
         }
@@ -411,6 +435,11 @@ where
         let look = (self.looked + engine.settings.lease / 4).saturating_since(now);
         pause.min(look).max(SHORTEST_WAIT)
     }
+}
+
+/// Returns the numbers of lanes that are held back: by breakers, and for a time.
+fn holds(gauges: Gauges) -> (u64, u64) {
+    (gauges.open_breakers, gauges.resting_lanes)
 }
 
 /// Asks the store to hasten until it has.

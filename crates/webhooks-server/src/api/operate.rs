@@ -12,7 +12,9 @@ use webhooks_admin::Action;
 use webhooks_core::{DeliveryId, DeliveryStatus, EventId, Timestamp};
 use webhooks_dispatch::Replay;
 use webhooks_dispatch::history::{DeliveryRecord, HistoryStore as _, Query};
-use webhooks_dispatch::monitor::{EndpointHealth, MonitorStore as _, Statistics, WorkerReport};
+use webhooks_dispatch::monitor::{
+    EndpointHealth, MonitorStore as _, RestReason, Sending, Statistics,
+};
 use webhooks_dispatch::store::{OperationError, StoreError};
 
 use super::endpoint::EndpointPath;
@@ -72,7 +74,8 @@ pub(crate) struct RateLimitOut {
 ///
 /// A retry that waits is made now, and the schedule of retries starts anew: an attempt that fails does
 /// not end them. If an attempt is under way, no other one is made. A paused endpoint gets the message
-/// when it is resumed.
+/// when it is resumed. An endpoint that is held back for its failures gets one delivery at once, the one
+/// that is due first; the others follow if that succeeds.
 #[utoipa::path(
     post,
     path = "/api/v1/app/{app_id}/msg/{msg_id}/endpoint/{endpoint_id}/resend",
@@ -159,14 +162,10 @@ pub(crate) async fn rate_limit(
     Path((app, name)): EndpointPath,
 ) -> Result<Json<RateLimitOut>, ApiError> {
     let found = service.endpoint(&caller, (&app, &name), Action::ReadEvents).await?;
-    let number = found.registration.number;
-    let waits = |report: &WorkerReport| {
-        let mut endpoints = report.endpoints.iter().filter(|found| found.number == number);
-        endpoints.any(|found| found.tokens == Some(0) && found.rests_for.is_some())
+    let is_limited = found.registration.endpoint.rate_limit.is_some() && {
+        let sending = service.engine().sending(found.registration.number).await?;
+        matches!(sending, Sending::Held { by: RestReason::RateLimit, .. })
     };
-    let waits_here = service.engine().reports().iter().any(waits);
-    let is_limited = found.registration.endpoint.rate_limit.is_some()
-        && (waits_here || service.engine().monitor().workers().await?.iter().any(waits));
     let status = if is_limited { "RateLimited" } else { "Ok" };
     Ok(Json(RateLimitOut { status }))
 }

@@ -6,11 +6,13 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::timeout;
 use url::Host;
+use webhooks_core::Timestamp;
 use webhooks_http::AddressPolicy;
 use webhooks_registry::EndpointUrl;
 
 use super::check::Check;
 use crate::client::Client;
+use crate::commands::endpoint_health::Health;
 use crate::visible::visible;
 
 const ENDPOINT: &str = "endpoint";
@@ -43,7 +45,9 @@ pub(super) async fn check(
         return vec![Check::failed(ENDPOINT, "its URL is not valid", mend)];
     };
     let last = last_attempt(client, app, id).await;
-    let mut checks = vec![check_state(&endpoint, (app, id), &shown(&url), last.as_ref())];
+    let health = Health::find(client, app, id).await;
+    let mut checks =
+        vec![check_state(&endpoint, (app, id), &shown(&url), (last.as_ref(), health.as_ref()))];
     let addresses = match url.as_url().host() {
         Some(Host::Domain(name)) => {
             let (check, addresses) = resolve(name, url.as_url().port_or_known_default()).await;
@@ -65,7 +69,7 @@ fn check_state(
     endpoint: &Value,
     (app, id): (&str, &str),
     place: &str,
-    last: Option<&LastAttempt>,
+    (last, health): (Option<&LastAttempt>, Option<&Health>),
 ) -> Check {
     let (mend, state) = if endpoint["disabled"] == true {
         ("enable", "it is disabled: events are kept for `recover`, and nothing is sent")
@@ -77,7 +81,10 @@ fn check_state(
             0 => visible(told),
             code => format!("the answer was {code}"),
         };
-        let found = format!("{place} is active, and its last attempt failed at {at}: {why}");
+        let mut found = format!("{place} is active, and its last attempt failed at {at}: {why}");
+        if let Some(health) = health.filter(|health| health.holds()) {
+            found = format!("{found}; {}", health.text(Timestamp::now()));
+        }
         let mend = format!("`webhooks delivery list endpoint:{id} --app {app}` tells more");
         return Check::warning(ENDPOINT, found, mend);
     } else {

@@ -74,19 +74,28 @@ fn endpoints_in_trouble_are_reported_first_and_idle_ones_not_at_all() {
         in_flight: 0,
         waiting: 0,
         breaker: BreakerState::Closed,
+        failures: 0,
         rests_for: None,
+        rests_by: None,
         tokens: None,
     };
     let remaining = Duration::from_millis(8_500);
     let rests_for = Some(remaining);
     let expected = [
-        EndpointReport { breaker: BreakerState::Open { remaining }, rests_for, ..report(&open) },
-        EndpointReport { breaker: BreakerState::Probing, ..report(&probing) },
+        EndpointReport {
+            breaker: BreakerState::Open { remaining },
+            failures: 5,
+            rests_for,
+            rests_by: Some(RestReason::Failures),
+            ..report(&open)
+        },
+        EndpointReport { breaker: BreakerState::Probing, failures: 5, ..report(&probing) },
         EndpointReport { in_flight: 3, waiting: 2, ..report(&busy) },
     ];
     let rest = EndpointReport {
         waiting: 1,
         rests_for: Some(Duration::from_secs(1)),
+        rests_by: Some(RestReason::RateLimit),
         tokens: Some(0),
         ..report(&limited)
     };

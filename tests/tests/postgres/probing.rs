@@ -1,0 +1,61 @@
+//! The breaker of a worker in another process: all can read that it is open, and an operator's wish reaches it.
+
+use std::sync::atomic::AtomicBool;
+
+use webhooks_core::RetryPolicy;
+use webhooks_dispatch::monitor::{RestReason, Sending};
+use webhooks_dispatch::{BreakerSettings, EngineSettings};
+
+use super::*;
+
+/// Goal: an operator whose process delivers nothing sees that an endpoint is held, and has it tried at once: by a
+/// delivery, and by other settings. Method: breakers stay open for an hour, and only an engine over another
+/// store delivers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wish_reaches_the_breaker_of_another_process() {
+    let url = Cluster::shared().database().await;
+    let (here, there) = (open(&url).await, open(&url).await);
+    let is_up = Arc::new(AtomicBool::new(false));
+    let answers = Arc::clone(&is_up);
+    let transport = FnTransport::new(move |_, _, _, _| {
+        let status = if answers.load(Ordering::SeqCst) { 200 } else { 500 };
+        async move { (status, "") }
+    });
+    let hour = Duration::from_hours(1);
+    let breaker =
+        BreakerSettings { first_pause: hour, longest_pause: hour, ..BreakerSettings::default() };
+    let settings = EngineSettings { breaker, ..EngineSettings::default() };
+    let worker = Engine::builder(there, transport).settings(settings).build().start();
+    let operator = Engine::new(here, FnTransport::new(|_, _, _, _| async { (200, "") }));
+    let soon = RetryPolicy::fixed(Duration::from_millis(10), 1_000);
+    operator.endpoints().register("crm", endpoint().retry(soon.clone())).await.unwrap();
+    let number = operator.endpoints().get("crm").await.unwrap().unwrap().number;
+    let delivered = async |wanted: u64| {
+        let counted = operator.monitor().statistics(key("crm"), Timestamp::UNIX_EPOCH).await;
+        (counted.unwrap().delivered == wanted).then_some(())
+    };
+    for round in 1..=2 {
+        is_up.store(false, Ordering::SeqCst);
+        operator.publish(&Event::new("created", round).unwrap()).await.unwrap();
+        let failures = eventually(async || match operator.sending(number).await.unwrap() {
+            Sending::Held { by: RestReason::Failures, failures, workers: 1, .. } => Some(failures),
+            _ => None,
+        })
+        .await;
+        assert_eq!(failures, 5);
+        is_up.store(true, Ordering::SeqCst);
+        if round == 1 {
+            let found = operator.history().deliveries(Query::default()).await.unwrap();
+            let _tried = operator.try_now(found.items[0].id).await.unwrap();
+        } else {
+            let changed = endpoint().retry(soon.clone()).max_in_flight(NonZeroU32::new(7).unwrap());
+            operator.endpoints().register("crm", changed).await.unwrap();
+        }
+        eventually(async || delivered(round).await).await;
+        eventually(async || {
+            (operator.sending(number).await.unwrap() == Sending::Free).then_some(())
+        })
+        .await;
+    }
+    worker.shutdown(DEADLINE).await;
+}
