@@ -22,6 +22,8 @@ mod machines;
 mod migrating;
 mod program;
 mod receiver;
+mod migrating_refused;
+mod outages;
 mod reporting;
 mod resources;
 mod second_copy;
