@@ -57,7 +57,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use crate::cli::Cli;
+use crate::cli::{Cli, with_usage};
 use crate::config::{Config, Selection, with_variable};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -94,7 +94,7 @@ fn run() -> Result<(), Failure> {
         Ok(matches) => matches,
         Err(error) => {
             let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
-            let error = with_variable(error, &command, words);
+            let error = with_usage(with_variable(error, &command, words), &command);
             if error.exit_code() != 0 && is_json() {
                 let text = error.render().to_string();
                 let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
