@@ -62,7 +62,7 @@ use crate::config::{Config, Selection, with_variable};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
-use crate::signals::Signals;
+use crate::signals::Received;
 
 fn main() -> ExitCode {
     // reqwest asks for the one that the process has.
@@ -114,8 +114,8 @@ fn run() -> Result<(), Failure> {
     let runtime = runtime
         .map_err(|error| Failure::new(Exit::Failed, "cannot start threads").because(error))?;
     runtime.block_on(async {
-        let (signals, output) = (Signals::new()?, context.output);
-        tokio::spawn(context.interruption.clone().end(signals, output));
+        let (received, output) = (Received::new()?, context.output);
+        tokio::spawn(context.interruption.clone().end(received, output));
         cli.command.run(&context).await
     })
 }

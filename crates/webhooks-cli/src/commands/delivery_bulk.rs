@@ -136,7 +136,7 @@ impl Bulk<'_> {
 
     /// Repairs all, one after the other, until Ctrl-C.
     pub(crate) async fn run(&self, found: &Found, count: usize) -> Result<Ended, Failure> {
-        let (mut ended, mut signals) = (Ended::default(), self.context.interruption.take()?);
+        let (mut ended, mut signals) = (Ended::default(), self.context.interruption.take());
         let all = found.endpoints.iter();
         let all =
             all.flat_map(|of| of.deliveries.iter().map(move |(event, _)| (&of.endpoint, event)));

@@ -38,7 +38,7 @@ pub(crate) async fn run(
     found: &Found,
 ) -> Result<Option<Ended>, Failure> {
     let (mut ended, mut jobs, mut signals) =
-        (Ended::default(), Vec::new(), bulk.context.interruption.take()?);
+        (Ended::default(), Vec::new(), bulk.context.interruption.take());
     let count = found.count();
     let work: Vec<_> = found.endpoints.iter().flat_map(|of| by_status(of, query)).collect();
     // The jobs share what is left of the rate when each has one per second, by what each has to do.

@@ -84,7 +84,7 @@ impl TailArgs {
         let mut query = self.query()?;
         query.endpoints = ids(client, app, &query).await?;
         // Until here, a signal ends the program at once, also at a server that is silent.
-        let mut signals = context.interruption.take()?;
+        let mut signals = context.interruption.take();
         let place = query.since.map(|since| ("after", since.to_string()));
         let (seen, newest) = (HashMap::new(), Timestamp::UNIX_EPOCH);
         let mut tail = Tail { client, app, query, output: context.output, place, seen, newest };

@@ -180,7 +180,11 @@ pub(crate) async fn run(args: ListenArgs, context: &Context) -> Result<(), Failu
     };
     // Until here, a signal ends the program at once, also at standard input and at a service that is silent. A poller
     // that was made in that moment expires.
-    let mut signals = context.interruption.take()?;
+    let mut signals = context.interruption.take();
+    if let Some(poller) = &poller {
+        let id = poller.id();
+        context.interruption.advise(format!("the temporary poller {id} stays for an hour at most"));
+    }
     let result = receive(&args, context, secrets, poller.as_ref(), &mut signals).await;
     if let Some(poller) = &poller {
         tokio::select! {

@@ -56,7 +56,7 @@ pub(crate) async fn run(args: MigrateStoreArgs, context: &Context) -> Result<(),
     if Database::is_url(&args.from.to_string_lossy()) {
         return Err(Failure::usage("--from is not a file"));
     }
-    let mut signals = context.interruption.take()?;
+    let mut signals = context.interruption.take();
     let database = Database::server("--to", &args.to)?;
     let mut migration = Migration {
         output: context.output,

@@ -11,6 +11,7 @@ mod doctor;
 mod events;
 mod fake_service;
 mod full_disk;
+mod full_pipe;
 mod guide;
 mod help;
 mod hostile;
