@@ -32,6 +32,7 @@ mod signed_request;
 mod client;
 mod log_options;
 mod migration;
+mod outage;
 mod store;
 mod tls_options;
 

@@ -110,7 +110,7 @@ impl Bulk<'_> {
         }
         let answer = self.client.post_for_answer(&path, &body, None).await?;
         if answer.status == StatusCode::CONFLICT {
-            let told: Value = serde_json::from_str(&answer.text).unwrap_or_default();
+            let told: Value = serde_json::from_str(&answer.text()).unwrap_or_default();
             if told["code"] == "other_status" {
                 return Ok(Repaired::PassedOver(answer.refused()));
             }

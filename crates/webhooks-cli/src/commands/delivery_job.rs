@@ -10,6 +10,7 @@ use super::job::PAUSE;
 use crate::body::add;
 use crate::client::Answer;
 use crate::failure::{Exit, Failure, not_a_service};
+use crate::outage::outlast;
 use crate::query::{Query, Status};
 
 /// A job, and what it is to do.
@@ -138,7 +139,8 @@ async fn follow(
 ) -> Result<(), Failure> {
     for at in 0..jobs.len() {
         while let Some(job) = jobs.get_mut(at) {
-            let found = bulk.client.get(&["background-task", &job.id], &[]).await?;
+            let get = async || bulk.client.get(&["background-task", &job.id], &[]).await;
+            let found = outlast(bulk.context.output, get).await?;
             let done = found["data"]["deliveries"].as_u64().unwrap_or_default();
             job.done = usize::try_from(done).unwrap_or(usize::MAX);
             if found["status"] == "failed" {

@@ -226,7 +226,7 @@ async fn receive(
     let inspector = args.inspector(source.url().or(first_target), hidden).await?;
     let page = inspector.as_ref().map(|inspector| inspector.url.as_str());
     source.tell_ready(page, context)?;
-    let mut source = pin!(source.run(stopped));
+    let mut source = pin!(source.run(stopped, context.output));
     let mut within = pin!(async {
         match args.within {
             Some(within) => SystemClock.sleep(within).await,
@@ -320,9 +320,9 @@ impl Source<'_> {
     }
 
     /// Brings requests; ends only with a failure, or when it is stopped.
-    async fn run(self, stopped: oneshot::Receiver<()>) -> Failure {
+    async fn run(self, stopped: oneshot::Receiver<()>, output: Output) -> Failure {
         match self {
-            Self::Poller(poller, inbox) => poller.run(&inbox).await,
+            Self::Poller(poller, inbox) => poller.run(&inbox, output).await,
             Self::Server(server) => {
                 server.run(stopped).await;
                 Failure::new(Exit::Failed, "the receiver ended")

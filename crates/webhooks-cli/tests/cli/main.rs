@@ -24,6 +24,8 @@ mod migrating;
 mod program;
 mod receiver;
 mod migrating_refused;
+mod program;
+mod receiver;
 mod outages;
 mod reporting;
 mod resources;
