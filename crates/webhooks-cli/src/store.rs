@@ -190,22 +190,16 @@ impl Database {
     }
 
     fn not_opened(&self, error: OpenError) -> Failure {
-        let hint = match &error {
-            OpenError::NoStore => Some("name the database of a service"),
+        let (exit, hint) = match &error {
+            OpenError::NoStore => (Exit::Refused, "name the database of a service"),
             OpenError::Unfinished => {
-                Some("finish the migration: run the same `webhooks migrate-store` again")
+                (Exit::Failed, "finish the migration: run the same `webhooks migrate-store` again")
             }
-            _ => None,
+            _ => return self.failed(error),
         };
-        let is_refused = matches!(error, OpenError::NoStore);
-        let mut failure = self.failed(error);
-        if is_refused {
-            failure.exit = Exit::Refused;
-        }
-        match hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
+        let mut failure = self.failed(error).hint(hint);
+        failure.exit = exit;
+        failure
     }
 
     fn failed(&self, error: impl std::error::Error + Send + Sync + 'static) -> Failure {
