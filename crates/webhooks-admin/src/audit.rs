@@ -13,7 +13,7 @@ use crate::resource::Resource;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "callers build it")]
 pub struct Actor {
-    /// The id of the key or session; of a token, `jwt:` and its subject.
+    /// The id of the key or session; of a token, `jwt:` and its subject; or `service` or `database`.
     pub who: String,
     /// The address of the request.
     pub from: Option<IpAddr>,
@@ -25,13 +25,19 @@ impl Actor {
     pub fn service() -> Self {
         Self { who: "service".to_owned(), from: None }
     }
+
+    /// Returns a person who changes the database itself, and needs no key for that.
+    #[must_use]
+    pub fn database() -> Self {
+        Self { who: "database".to_owned(), from: None }
+    }
 }
 
 /// A row of the audit log. Its key grows with time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AuditEntry {
-    /// The id of the key or session; of a token, `jwt:` and its subject.
+    /// The id of the key or session; of a token, `jwt:` and its subject; or `service` or `database`.
     pub who: String,
     /// The address of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,6 @@
 //! The command line.
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
@@ -88,6 +89,23 @@ impl Command {
             Self::Man(args) => completions::run_man(&args, context),
         }
     }
+}
+
+/// Gives an error the usage line of the help. That of clap would name options as needed that the environment has set.
+pub(crate) fn with_usage(mut error: clap::Error, command: &clap::Command) -> clap::Error {
+    let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else { return error };
+    let usage = usage.to_string();
+    let mut command = command.clone();
+    command.build();
+    let mut found = &command;
+    // It is "Usage:", the program, and the names of the command.
+    for name in usage.split_whitespace().skip(2) {
+        let Some(next) = found.find_subcommand(name) else { break };
+        found = next;
+    }
+    let usage = found.clone().render_usage();
+    error.insert(ContextKind::Usage, ContextValue::StyledStr(usage));
+    error
 }
 
 #[cfg(test)]

@@ -3,8 +3,15 @@
 use std::error::Error;
 use std::fmt;
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+
+/// The pause before a request is made again that failed for a time.
+pub(crate) const PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest pause, whatever the server asks for.
+pub(crate) const MAX_PAUSE: Duration = Duration::from_mins(1);
 
 /// The exit codes beside 0. `webhooks help` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,12 +77,14 @@ pub(crate) struct Failure {
     pub(crate) exit: Exit,
     text: String,
     hint: Option<String>,
+    /// The time after which the server asks for another request.
+    passes_after: Option<Duration>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
 impl Failure {
     pub(crate) fn new(exit: Exit, text: impl Into<String>) -> Self {
-        Self { exit, text: text.into(), hint: None, source: None }
+        Self { exit, text: text.into(), hint: None, passes_after: None, source: None }
     }
 
     /// Returns a failure of the command line or the configuration.
@@ -110,9 +119,18 @@ impl Failure {
         self
     }
 
-    /// Returns whether the failure of a request is one of a service that restarts, or of a proxy before it.
-    pub(crate) fn is_passing(&self) -> bool {
-        matches!(self.exit, Exit::Unreachable | Exit::TimedOut | Exit::Failed)
+    /// Says that the same request may succeed after this time.
+    pub(crate) fn passes_after(mut self, wait: Duration) -> Self {
+        self.passes_after = Some(wait);
+        self
+    }
+
+    /// Returns the pause before the request that failed is made again, if the failure is one that passes: that of a
+    /// service that restarts or has too many requests, or of a proxy before it.
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        let is_away = matches!(self.exit, Exit::Unreachable | Exit::TimedOut | Exit::Failed);
+        let wait = self.passes_after.or_else(|| is_away.then_some(PAUSE));
+        wait.map(|wait| wait.min(MAX_PAUSE))
     }
 
     /// Returns what is wrong and why, on one line.

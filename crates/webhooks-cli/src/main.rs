@@ -32,6 +32,7 @@ mod signed_request;
 mod client;
 mod log_options;
 mod migration;
+mod outage;
 mod store;
 mod tls_options;
 
@@ -57,12 +58,12 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use crate::cli::Cli;
+use crate::cli::{Cli, with_usage};
 use crate::config::{Config, Selection, with_variable};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
-use crate::signals::Signals;
+use crate::signals::Received;
 
 fn main() -> ExitCode {
     // reqwest asks for the one that the process has.
@@ -94,7 +95,7 @@ fn run() -> Result<(), Failure> {
         Ok(matches) => matches,
         Err(error) => {
             let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
-            let error = with_variable(error, &command, words);
+            let error = with_usage(with_variable(error, &command, words), &command);
             if error.exit_code() != 0 && is_json() {
                 let text = error.render().to_string();
                 let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
@@ -114,8 +115,8 @@ fn run() -> Result<(), Failure> {
     let runtime = runtime
         .map_err(|error| Failure::new(Exit::Failed, "cannot start threads").because(error))?;
     runtime.block_on(async {
-        let (signals, output) = (Signals::new()?, context.output);
-        tokio::spawn(context.interruption.clone().end(signals, output));
+        let (received, output) = (Received::new()?, context.output);
+        tokio::spawn(context.interruption.clone().end(received, output));
         cli.command.run(&context).await
     })
 }

@@ -2,9 +2,19 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use webhooks_dispatch::clock::{Clock as _, SystemClock};
 
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
+
+/// The time in which a command takes note of a signal that it has taken, and in which the last words are written.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The most signals that a command has not taken note of.
+const WAITING: usize = 8;
 
 /// The meaning of a signal for the command that runs.
 #[derive(Debug, Clone, Default)]
@@ -15,7 +25,8 @@ pub(crate) struct Interruption(Arc<Mutex<Left>>);
 struct Left {
     advice: Option<String>,
     unfinished: Vec<PathBuf>,
-    is_of_command: bool,
+    /// The way of signals to a command that has taken them.
+    command: Option<mpsc::Sender<()>>,
 }
 
 impl Interruption {
@@ -30,10 +41,10 @@ impl Interruption {
     }
 
     /// Returns the signals for a command that ends by itself, since it has something to end.
-    pub(crate) fn take(&self) -> Result<Signals, Failure> {
-        let signals = Signals::new()?;
-        self.left().is_of_command = true;
-        Ok(signals)
+    pub(crate) fn take(&self) -> Signals {
+        let (command, signals) = mpsc::channel(WAITING);
+        self.left().command = Some(command);
+        Signals(signals)
     }
 
     fn left(&self) -> MutexGuard<'_, Left> {
@@ -41,39 +52,77 @@ impl Interruption {
     }
 
     /// Ends the program at the first signal, wherever it is: it may wait for standard input, which nothing wakes.
-    /// Signals that the command has taken are its own.
-    pub(crate) async fn end(self, mut signals: Signals, output: Output) {
-        signals.next().await;
-        let mut left = self.left();
-        if left.is_of_command {
-            return;
+    /// Signals that the command has taken are its own. It is ended if it takes no note of one: then it is in a call
+    /// that blocks, such as a write into a pipe that nobody reads.
+    pub(crate) async fn end(self, mut received: Received, output: Output) {
+        loop {
+            received.next().await;
+            let command = self.left().command.clone();
+            let Some(command) = command else { self.exit(output).await };
+            // It has not taken note of the others if there is no room.
+            let _full = command.try_send(());
+            let this = self.clone();
+            tokio::spawn(async move {
+                SystemClock.sleep(PATIENCE).await;
+                if !command.is_closed() && command.capacity() < command.max_capacity() {
+                    this.exit(output).await;
+                }
+            });
         }
-        output.end_progress();
-        for path in std::mem::take(&mut left.unfinished) {
+    }
+
+    /// Ends the program. Its last words are not waited for longer than [`PATIENCE`]: they may have the same pipe.
+    async fn exit(&self, output: Output) -> ! {
+        let (advice, unfinished) = {
+            let mut left = self.left();
+            (left.advice.take(), std::mem::take(&mut left.unfinished))
+        };
+        for path in unfinished {
             // It may have got its name.
             let _gone = std::fs::remove_file(path);
         }
         let failure = Failure::new(Exit::Interrupted, "interrupted");
-        let failure = match left.advice.take() {
+        let failure = match advice {
             Some(advice) => failure.hint(advice),
             None => failure,
         };
-        Output::failure(&failure, output.is_json());
+        let told = tokio::task::spawn_blocking(move || {
+            output.end_progress();
+            Output::failure(&failure, output.is_json());
+        });
+        tokio::select! {
+            _told = told => {}
+            () = SystemClock.sleep(PATIENCE) => {}
+        }
         // The command may be in the middle of a call that blocks.
-        std::process::exit(Exit::Interrupted as i32);
+        std::process::exit(Exit::Interrupted as i32)
+    }
+}
+
+/// The signals that a command has taken.
+#[derive(Debug)]
+pub(crate) struct Signals(mpsc::Receiver<()>);
+
+impl Signals {
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            // Another part of the command has taken them since.
+            std::future::pending::<()>().await;
+        }
     }
 }
 
 /// Ctrl-C, and the signal by which a service manager ends a program.
 #[derive(Debug)]
-pub(crate) struct Signals {
+pub(crate) struct Received {
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
 }
 
-impl Signals {
+impl Received {
     pub(crate) fn new() -> Result<Self, Failure> {
         #[cfg(unix)]
         {
@@ -90,7 +139,7 @@ impl Signals {
     }
 
     /// Waits for the next one.
-    pub(crate) async fn next(&mut self) {
+    async fn next(&mut self) {
         #[cfg(unix)]
         tokio::select! {
             _received = self.terminate.recv() => {}

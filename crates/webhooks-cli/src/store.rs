@@ -8,7 +8,7 @@ use webhooks_admin::{Admin, PostgresRecordStore, SqliteRecordStore};
 use webhooks_dispatch::BoxedStore;
 use webhooks_postgres::{OpenError, PostgresOptions, PostgresStore};
 use webhooks_registry::seal::SealingKey;
-use webhooks_sqlite::{SqliteOptions, SqliteStore};
+use webhooks_sqlite::{BackupError, Snapshot, SqliteOptions, SqliteStore};
 
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
@@ -141,6 +141,29 @@ impl Database {
         }
     }
 
+    /// Opens a database that is there for the things of a service alone, such as its keys: no sealing key is needed. A
+    /// file must not be in use by a service.
+    pub(crate) async fn open_records(&self) -> Result<(Admin, Closing), Failure> {
+        let failed = |error| self.failed(error);
+        match &self.place {
+            Place::File(path) => {
+                let text = format!("cannot open the database {self}");
+                // It refuses all that opening a store would make, and has freed the file afterwards.
+                Snapshot::open(path).map(drop).map_err(|error| file_refused(text, error))?;
+                let store = SqliteOptions::new(path).without_secrets().open().await;
+                let store = store.map_err(|error| self.failed(error))?;
+                let records = SqliteRecordStore::new(store.clone()).await.map_err(failed)?;
+                Ok((Admin::new(records), Closing::Sqlite(store)))
+            }
+            Place::Postgres(_) => {
+                let store = self.postgres()?.existing().open().await;
+                let store = store.map_err(|error| self.not_opened(error))?;
+                let records = PostgresRecordStore::new(&store).await.map_err(failed)?;
+                Ok((Admin::new(records), Closing::Postgres(store)))
+            }
+        }
+    }
+
     /// Returns whether the text of a setting shows a password, to those who see the setting.
     pub(crate) fn shows_password(text: &str) -> bool {
         Url::parse(text).is_ok_and(|url| has_password(&url))
@@ -167,17 +190,41 @@ impl Database {
     }
 
     fn not_opened(&self, error: OpenError) -> Failure {
-        let is_unfinished = matches!(error, OpenError::Unfinished);
-        let failure = self.failed(error);
-        if is_unfinished {
-            failure.hint("finish the migration: run the same `webhooks migrate-store` again")
-        } else {
-            failure
-        }
+        let (exit, hint) = match &error {
+            OpenError::NoStore => (Exit::Refused, "name the database of a service"),
+            OpenError::Unfinished => {
+                (Exit::Failed, "finish the migration: run the same `webhooks migrate-store` again")
+            }
+            _ => return self.failed(error),
+        };
+        let mut failure = self.failed(error).hint(hint);
+        failure.exit = exit;
+        failure
     }
 
     fn failed(&self, error: impl std::error::Error + Send + Sync + 'static) -> Failure {
         Failure::new(Exit::Failed, format!("cannot open the database {self}")).because(error)
+    }
+}
+
+/// Returns the failure of a command with a file, with its exit code and what to do.
+pub(crate) fn file_refused(text: impl Into<String>, error: BackupError) -> Failure {
+    let (exit, hint) = match &error {
+        BackupError::Exists { .. } => (Exit::Refused, Some("--force replaces it")),
+        BackupError::InUse { .. } => {
+            (Exit::Refused, Some("stop the service that uses it, or name another file"))
+        }
+        BackupError::Busy { .. } | BackupError::NoStore { .. } => (Exit::Refused, None),
+        BackupError::Same { .. } => (Exit::Refused, Some("name another file")),
+        BackupError::Newer { .. } => (Exit::Refused, Some("update this program")),
+        BackupError::Read { path, .. } if !path.exists() => (Exit::Usage, None),
+        BackupError::Damaged { .. } => (Exit::CheckFailed, Some("take an older backup")),
+        _ => (Exit::Failed, None),
+    };
+    let failure = Failure::new(exit, text).because(error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
     }
 }
 

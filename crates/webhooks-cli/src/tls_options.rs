@@ -106,6 +106,20 @@ impl TlsFiles {
         Failure::usage(text).because(error).hint(hint)
     }
 
+    /// Returns a warning if no name of their certificate is that of the host in the public URL.
+    pub(crate) fn misses(&self, certificate: &TlsCertificate, public: &Url) -> Option<String> {
+        let host = public.host_str()?;
+        // Certificates have no brackets around an IPv6 address.
+        if certificate.is_for(host.trim_matches(['[', ']'])) {
+            return None;
+        }
+        let path = self.certificate.display();
+        Some(format!(
+            "no name in {path} is {host}, the host of --public-url: clients refuse it, unless a proxy in front has \
+             another one"
+        ))
+    }
+
     fn stamps(&self) -> Stamps {
         [&self.certificate, &self.key].map(|path| {
             let found = path.metadata().ok()?;
@@ -149,16 +163,7 @@ impl UsedCertificate {
 
     /// Returns a warning if no name of the certificate is that of the host in the public URL.
     pub(crate) fn misses(&self, public: &Url) -> Option<String> {
-        let host = public.host_str()?;
-        // Certificates have no brackets around an IPv6 address.
-        if self.tls.certificate().is_for(host.trim_matches(['[', ']'])) {
-            return None;
-        }
-        let path = self.files.certificate.display();
-        Some(format!(
-            "no name in {path} is {host}, the host of --public-url: clients refuse it, unless a proxy in front has \
-             another one"
-        ))
+        self.files.misses(&self.tls.certificate(), public)
     }
 
     /// Reads the files anew when they have changed, or when SIGHUP asks for it. Files that cannot be used change

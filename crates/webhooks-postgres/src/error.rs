@@ -25,6 +25,9 @@ pub enum OpenError {
         /// The latest version that is known here.
         known: i32,
     },
+    /// There is no store in the database, and none was to be made.
+    #[error("there is no store in the database")]
+    NoStore,
     /// The database refuses the connection or the schema.
     #[error("cannot open the store")]
     Sql {

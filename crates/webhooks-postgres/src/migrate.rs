@@ -57,7 +57,7 @@ pub(crate) async fn run(transaction: &mut PgConnection) -> Result<(), OpenError>
 }
 
 /// Returns the version of the schema; 0 if there is none.
-async fn version(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
+pub(crate) async fn version(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
     let exists: bool = sqlx::query_scalar("SELECT to_regclass('webhooks.migrations') IS NOT NULL")
         .persistent(false)
         .fetch_one(&mut *connection)

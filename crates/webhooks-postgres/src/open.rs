@@ -47,6 +47,9 @@ impl PostgresOptions {
         let mut transaction = connection.begin_with(BEGIN).await?;
         sqlx::raw_sql(NO_TIMEOUT).execute(&mut *transaction).await?;
         check_encoding(&mut transaction).await?;
+        if self.must_exist && migrate::version(&mut transaction).await? == 0 {
+            return Err(OpenError::NoStore);
+        }
         migrate::run(&mut transaction).await?;
         check_finished(&mut transaction).await?;
         self.store_settings(&mut transaction).await?;

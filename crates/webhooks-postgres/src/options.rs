@@ -66,6 +66,7 @@ pub struct PostgresOptions {
     pub(crate) partition_width: Option<Duration>,
     pub(crate) max_body: Option<usize>,
     pub(crate) keys: SealingKeys,
+    pub(crate) must_exist: bool,
     pub(crate) heartbeat: Duration,
 }
 
@@ -97,6 +98,7 @@ impl PostgresOptions {
             partition_width: None,
             max_body: None,
             keys: SealingKeys::default(),
+            must_exist: false,
             heartbeat: HEARTBEAT,
         }
     }
@@ -110,6 +112,11 @@ impl PostgresOptions {
     /// `docs/operations.md` explains how to rotate keys.
     pub fn sealing_keys(self, keys: impl IntoIterator<Item = SealingKey>) -> Self {
         Self { keys: SealingKeys::new(keys), ..self }
+    }
+
+    /// Refuses a database in which there is no store yet.
+    pub fn existing(self) -> Self {
+        Self { must_exist: true, ..self }
     }
 
     /// Sets the maximum of connections, besides the one that listens: 8 unless set, at least 3. A

@@ -75,7 +75,8 @@ fn open_blocking(options: SqliteOptions) -> Result<SqliteStore, OpenError> {
 
 /// Opens the file; returns the store, and its writer before that runs.
 pub(crate) fn prepare(options: SqliteOptions) -> Result<(SqliteStore, Writer), OpenError> {
-    let SqliteOptions { path, keys, window, max_body, max_bytes, reserves_log } = options;
+    let SqliteOptions { path, keys, needs_secrets, window, max_body, max_bytes, reserves_log } =
+        options;
     let path = file::locate(&path)?;
     // The lock comes before SQLite opens the file: a second store must not even migrate it.
     let lock = file::lock(&path)?;
@@ -87,7 +88,10 @@ pub(crate) fn prepare(options: SqliteOptions) -> Result<(SqliteStore, Writer), O
     let connection = WriteConnection::new(connection, limit, keys);
     let mut connection = connection.map_err(failed)?;
     let inner = Arc::new(SqliteInner::new(path, window, max_body));
-    load::endpoints(&mut connection, &inner)?;
+    match load::endpoints(&mut connection, &inner) {
+        Err(OpenError::Seal { .. }) if !needs_secrets => {}
+        loaded => loaded?,
+    }
     let failed = |source| OpenError::Sqlite { path: inner.path.clone(), source };
     jobs::load(connection.sqlite(), &inner).map_err(failed)?;
     connection::set_cache(connection.sqlite()).map_err(failed)?;

@@ -36,6 +36,7 @@ const MAX_BODY: usize = 1024 * 1024;
 pub struct SqliteOptions {
     pub(crate) path: PathBuf,
     pub(crate) keys: SealingKeys,
+    pub(crate) needs_secrets: bool,
     pub(crate) window: Window,
     pub(crate) max_body: usize,
     pub(crate) max_bytes: Option<u64>,
@@ -49,6 +50,7 @@ impl SqliteOptions {
         Self {
             path: path.into(),
             keys: SealingKeys::default(),
+            needs_secrets: true,
             window,
             max_body: MAX_BODY,
             max_bytes: None,
@@ -61,6 +63,13 @@ impl SqliteOptions {
     /// key did not encrypt.
     pub fn sealing_keys(self, keys: impl IntoIterator<Item = SealingKey>) -> Self {
         Self { keys: SealingKeys::new(keys), ..self }
+    }
+
+    /// Opens the store also if none of its secrets can be decrypted: for a program that uses only the
+    /// application's tables, and need not know the keys. It must neither publish nor deliver, since the
+    /// endpoints of these secrets are inactive.
+    pub fn without_secrets(self) -> Self {
+        Self { needs_secrets: false, ..self }
     }
 
     /// Sets how much of the backlog memory holds. The default is 1,024 deliveries per endpoint, and

@@ -132,11 +132,23 @@ async fn a_database_that_cannot_hold_every_text_is_refused() {
             format!("the database has the encoding {encoding:?}, and the store needs UTF8");
         assert_eq!(error.to_string(), expected);
         assert!(matches!(error, OpenError::Encoding { .. }));
-        let made = "SELECT to_regnamespace('webhooks') IS NOT NULL";
-        let is_made: bool =
-            sqlx::query_scalar(made).fetch_one(&mut connect(&url).await).await.unwrap();
-        assert!(!is_made);
+        assert!(!has_schema(&url).await);
     }
+}
+
+async fn has_schema(url: &str) -> bool {
+    let is_made = sqlx::query_scalar("SELECT to_regnamespace('webhooks') IS NOT NULL");
+    is_made.fetch_one(&mut connect(url).await).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_store_that_must_exist_is_not_made() {
+    let url = Cluster::shared().database().await;
+    let existing = || PostgresOptions::new(&url).unwrap().existing().open();
+    assert!(matches!(existing().await.unwrap_err(), OpenError::NoStore));
+    assert!(!has_schema(&url).await);
+    PostgresStore::open(&url).await.unwrap().close().await;
+    existing().await.unwrap().close().await;
 }
 
 /// Returns the number of sessions of the database that wait for a lock.

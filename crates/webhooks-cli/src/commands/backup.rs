@@ -8,7 +8,7 @@ use webhooks_sqlite::{BackupError, Existing};
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
-use crate::store::Database;
+use crate::store::{Database, file_refused};
 
 /// Copy the database file while the service runs
 #[derive(Debug, Args)]
@@ -90,23 +90,5 @@ pub(super) fn copied(
     made: Result<Result<u64, BackupError>, tokio::task::JoinError>,
 ) -> Result<u64, Failure> {
     let made = made.map_err(|error| Failure::new(Exit::Failed, "the copy ended").because(error))?;
-    made.map_err(|error| {
-        let (exit, hint) = match &error {
-            BackupError::Exists { .. } => (Exit::Refused, Some("--force replaces it")),
-            BackupError::InUse { .. } => {
-                (Exit::Refused, Some("stop the service that uses it, or name another file"))
-            }
-            BackupError::Busy { .. } | BackupError::NoStore { .. } => (Exit::Refused, None),
-            BackupError::Same { .. } => (Exit::Refused, Some("name another file")),
-            BackupError::Newer { .. } => (Exit::Refused, Some("update this program")),
-            BackupError::Read { path, .. } if !path.exists() => (Exit::Usage, None),
-            BackupError::Damaged { .. } => (Exit::CheckFailed, Some("take an older backup")),
-            _ => (Exit::Failed, None),
-        };
-        let failure = Failure::new(exit, "nothing was copied").because(error);
-        match hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
-    })
+    made.map_err(|error| file_refused("nothing was copied", error))
 }

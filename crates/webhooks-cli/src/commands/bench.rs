@@ -73,7 +73,7 @@ struct Round {
 }
 
 pub(crate) async fn run(args: BenchArgs, context: &Context) -> Result<(), Failure> {
-    let mut signals = context.interruption.take()?;
+    let mut signals = context.interruption.take();
     // The folder is removed when the future is dropped.
     tokio::select! {
         measured = measure(&args, context) => measured,

@@ -7,6 +7,7 @@ use crate::commands::serve::ServeArgs;
 use crate::config::{sections, settings};
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::output::Output;
 use crate::table::Column;
 use crate::visible::without_credentials;
 
@@ -58,9 +59,10 @@ pub(crate) fn run(args: &ConfigArgs, context: &Context) -> Result<(), Failure> {
             let serve = context.matches_of("serve")?;
             let serve = ServeArgs::from_arg_matches(&serve)
                 .map_err(|error| Failure::usage(error.to_string()))?;
-            if let Some(certificate) = serve.check_certificate()? {
+            if let Some((certificate, warning)) = serve.check_certificate()? {
                 let until = certificate.valid_until();
                 context.output.note(format!("the certificate of `serve` is valid until {until}"));
+                warning.iter().for_each(Output::warn);
             }
             for file in &context.config.files {
                 let file = file.display().to_string();

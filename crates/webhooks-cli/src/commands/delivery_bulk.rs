@@ -112,7 +112,7 @@ impl Bulk<'_> {
         }
         let answer = self.client.post_for_answer(&path, &body, None).await?;
         if answer.status == StatusCode::CONFLICT {
-            let told: Value = serde_json::from_str(&answer.text).unwrap_or_default();
+            let told: Value = serde_json::from_str(&answer.text()).unwrap_or_default();
             if told["code"] == "other_status" {
                 return Ok(Repaired::PassedOver(answer.refused()));
             }
@@ -157,7 +157,7 @@ impl Bulk<'_> {
 
     /// Repairs all, one after the other, until Ctrl-C.
     pub(crate) async fn run(&self, found: &Found, count: usize) -> Result<Ended, Failure> {
-        let (mut ended, mut signals) = (Ended::default(), self.context.interruption.take()?);
+        let (mut ended, mut signals) = (Ended::default(), self.context.interruption.take());
         let all = found.endpoints.iter();
         let all =
             all.flat_map(|of| of.deliveries.iter().map(move |(event, _)| (&of.endpoint, event)));

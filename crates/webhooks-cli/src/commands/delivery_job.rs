@@ -10,6 +10,7 @@ use super::job::PAUSE;
 use crate::body::add;
 use crate::client::Answer;
 use crate::failure::{Exit, Failure, not_a_service};
+use crate::outage::outlast;
 use crate::query::{Query, Status};
 
 /// A job, and what it is to do.
@@ -38,7 +39,7 @@ pub(crate) async fn run(
     found: &Found,
 ) -> Result<Option<Ended>, Failure> {
     let (mut ended, mut jobs, mut signals) =
-        (Ended::default(), Vec::new(), bulk.context.interruption.take()?);
+        (Ended::default(), Vec::new(), bulk.context.interruption.take());
     let count = found.count();
     let work: Vec<_> = found.endpoints.iter().flat_map(|of| by_status(of, query)).collect();
     // The jobs share what is left of the rate when each has one per second, by what each has to do.
@@ -138,7 +139,8 @@ async fn follow(
 ) -> Result<(), Failure> {
     for at in 0..jobs.len() {
         while let Some(job) = jobs.get_mut(at) {
-            let found = bulk.client.get(&["background-task", &job.id], &[]).await?;
+            let get = async || bulk.client.get(&["background-task", &job.id], &[]).await;
+            let found = outlast(bulk.context.output, get).await?;
             let done = found["data"]["deliveries"].as_u64().unwrap_or_default();
             job.done = usize::try_from(done).unwrap_or(usize::MAX);
             if found["status"] == "failed" {

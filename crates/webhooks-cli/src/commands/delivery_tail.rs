@@ -13,15 +13,13 @@ use crate::client::Client;
 use crate::context::Context;
 use crate::failure::{Exit, Failure, not_a_service};
 use crate::moment::past;
+use crate::outage::outlast;
 use crate::output::Output;
 use crate::query::{OF_ATTEMPTS, Query, Status};
 use crate::table::Column;
 
 /// The pause between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// The pause while the server does not answer.
-const LONG_PAUSE: Duration = Duration::from_secs(1);
 
 /// The time before the newest end from which no attempt comes again: the server goes back four minutes at most.
 const LATE: Duration = Duration::from_mins(5);
@@ -84,10 +82,18 @@ impl TailArgs {
         let mut query = self.query()?;
         query.endpoints = ids(client, app, &query).await?;
         // Until here, a signal ends the program at once, also at a server that is silent.
-        let mut signals = context.interruption.take()?;
+        let mut signals = context.interruption.take();
         let place = query.since.map(|since| ("after", since.to_string()));
-        let (seen, newest) = (HashMap::new(), Timestamp::UNIX_EPOCH);
-        let mut tail = Tail { client, app, query, output: context.output, place, seen, newest };
+        let mut tail = Tail {
+            client,
+            app,
+            query,
+            output: context.output,
+            place,
+            seen: HashMap::new(),
+            newest: Timestamp::UNIX_EPOCH,
+            has_begun: false,
+        };
         tokio::select! {
             ended = tail.follow() => ended,
             () = signals.next() => Err(Failure::told(Exit::Interrupted)),
@@ -106,43 +112,27 @@ struct Tail<'c> {
     /// The attempts behind that place that were printed, with their ends: they come again.
     seen: HashMap<String, Timestamp>,
     newest: Timestamp,
+    has_begun: bool,
 }
 
 impl Tail<'_> {
     async fn follow(&mut self) -> Result<(), Failure> {
-        let (mut is_lost, mut has_begun) = (false, false);
         loop {
-            let mut pause = PAUSE;
-            match self.round().await? {
-                None => {
-                    if is_lost {
-                        self.output.note("the server answers again; the tail goes on where it was");
-                    }
-                    (is_lost, has_begun) = (false, true);
-                }
-                Some(failure) if has_begun && failure.is_passing() => {
-                    if !is_lost {
-                        self.output.note(format!("{}; trying again", failure.one_line()));
-                    }
-                    (is_lost, pause) = (true, LONG_PAUSE);
-                }
-                Some(failure) => return Err(failure),
-            }
-            SystemClock.sleep(pause).await;
+            self.round().await?;
+            SystemClock.sleep(PAUSE).await;
         }
     }
 
-    /// Reads and prints all that is there. Returns the failure of a request, which may pass: the round is begun again
-    /// at its place. Another failure, such as one to print, ends the tail.
-    async fn round(&mut self) -> Result<Option<Failure>, Failure> {
+    /// Reads and prints all that is there.
+    async fn round(&mut self) -> Result<(), Failure> {
         let (mut at, mut pages) = (self.place.clone(), VecDeque::new());
         loop {
             let mut query = vec![("limit", PAGE.to_owned())];
             query.extend(at.take());
-            let page = match self.client.get(&["app", self.app, "attempt"], &query).await {
-                Ok(page) => page,
-                Err(failure) => return Ok(Some(failure)),
-            };
+            let get = async || self.client.get(&["app", self.app, "attempt"], &query).await;
+            // A server that has never answered may be none.
+            let page =
+                if self.has_begun { outlast(self.output, get).await? } else { get().await? };
             let (Some(next), Some(is_done), Some(attempts)) =
                 (page["iterator"].as_str(), page["done"].as_bool(), page["data"].as_array())
             else {
@@ -161,8 +151,9 @@ impl Tail<'_> {
             if is_done || self.place.is_none() {
                 self.move_to(next.clone(), self.newest.saturating_sub(LATE));
             }
+            self.has_begun = true;
             if is_done {
-                return Ok(None);
+                return Ok(());
             }
             pages.push_back((next.clone(), self.newest));
             // Nothing is recorded any longer before a page that ended long before the newest.

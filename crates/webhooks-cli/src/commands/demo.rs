@@ -46,7 +46,7 @@ pub(crate) struct DemoArgs {
 }
 
 pub(crate) async fn run(args: DemoArgs, context: &Context) -> Result<(), Failure> {
-    let mut signals = context.interruption.take()?;
+    let mut signals = context.interruption.take();
     let folder = Folder::new(args.keep)?;
     let mut service = Service::new(&folder.path);
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..10_000));

@@ -11,6 +11,7 @@ use crate::body::{name_of, name_statuses};
 use crate::client::Client;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::outage::outlast;
 use crate::table::Column;
 use crate::visible::visible;
 
@@ -61,12 +62,20 @@ impl Follow {
         let path = ["app", app, "msg", event, "endpoint"];
         let mut told = Told::default();
         loop {
-            let mut found = client.list(&path, &[], usize::MAX).await?;
+            let left = self.within.saturating_sub(SystemClock.monotonic().saturating_since(start));
+            let list = async || client.list(&path, &[], usize::MAX).await;
+            let mut found = if left.is_zero() {
+                list().await?
+            } else {
+                tokio::select! {
+                    found = outlast(context.output, list) => found?,
+                    () = SystemClock.sleep(left) => continue,
+                }
+            };
             name_statuses(&mut found);
             told.tell((client, context), (app, event), &found).await;
             let (waiting, all) = (found.iter().filter(|found| waits(found)).count(), found.len());
-            let is_over = SystemClock.monotonic().saturating_since(start) >= self.within;
-            if waiting == 0 || is_over {
+            if waiting == 0 || left.is_zero() {
                 context.output.end_progress();
                 context.output.rows(&COLUMNS, &found)?;
                 if found.is_empty() {

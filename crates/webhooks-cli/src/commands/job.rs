@@ -8,6 +8,7 @@ use webhooks_dispatch::clock::{Clock as _, SystemClock};
 use crate::client::Client;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::outage::outlast;
 use crate::table::Column;
 
 /// The pause between two looks at a job.
@@ -42,7 +43,8 @@ pub(crate) async fn follow(
         context.output.note(format!("job {id} runs, also if this command is interrupted"));
     }
     loop {
-        let found = client.get(&["background-task", id], &[]).await?;
+        let get = async || client.get(&["background-task", id], &[]).await;
+        let found = outlast(context.output, get).await?;
         let done = found["data"]["deliveries"].as_u64().unwrap_or_default();
         if found["status"] == "running" {
             context

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
+use webhooks_admin::{Actor, AdminError, ApiKey, ApiKeyText, Entry, Grant, IdKind};
 use webhooks_core::Timestamp;
 
 use crate::body::add;
@@ -13,6 +14,8 @@ use crate::failure::{Exit, Failure, not_a_service};
 use crate::list::ListOptions;
 use crate::moment::future;
 use crate::output::Output;
+use crate::secret;
+use crate::store::Database;
 use crate::table::Column;
 
 /// The API names an environment in the path of keys; there is one.
@@ -41,9 +44,9 @@ pub(crate) struct KeyArgs {
 #[derive(Debug, Subcommand)]
 enum KeyAction {
     /// Make a key, and print it: it is shown this once
-    #[command(
-        before_help = "Examples:\n  webhooks key create billing --role publisher --app acme --expires 90d > key.txt"
-    )]
+    #[command(before_help = "Examples:
+  webhooks key create billing --role publisher --app acme --expires 90d > key.txt
+  webhooks key create admin --role admin --database /var/lib/webhooks/webhooks.db > key.txt")]
     Create {
         /// Name for people
         name: String,
@@ -56,6 +59,14 @@ enum KeyAction {
         /// End: a delay such as 90d, or a time; never by default
         #[arg(long, value_name = "TIME", value_parser = future)]
         expires: Option<Timestamp>,
+        /// Make it in this database itself, without a key: a file that no service uses, or a postgres:// URL, @FILE for
+        /// a URL in a file; only for --role admin
+        #[arg(
+            long,
+            value_name = "FILE|URL",
+            conflicts_with_all = ["app", "sees_secrets", "without_payloads"]
+        )]
+        database: Option<String>,
         /// The key may see secrets of endpoints
         #[arg(long)]
         sees_secrets: bool,
@@ -106,9 +117,17 @@ enum Role {
 }
 
 pub(crate) async fn run(args: KeyArgs, context: &Context) -> Result<(), Failure> {
-    let (client, output) = (context.client()?, context.output);
+    let output = context.output;
+    if let KeyAction::Create { name, role, expires, database: Some(database), .. } = args.action {
+        if role != Role::Admin {
+            return Err(Failure::usage("--database makes keys of the role admin alone")
+                .hint("with such a key, the service makes others"));
+        }
+        return make_in(&database, name, expires, output).await;
+    }
+    let client = context.client()?;
     match args.action {
-        KeyAction::Create { name, role, app, expires, sees_secrets, without_payloads } => {
+        KeyAction::Create { name, role, app, expires, sees_secrets, without_payloads, .. } => {
             let role = role.to_possible_value().map(|value| value.get_name().to_owned());
             let mut body = Map::new();
             add(&mut body, "name", Some(name));
@@ -154,16 +173,57 @@ async fn make(
     body: &Map<String, Value>,
 ) -> Result<Value, Failure> {
     let made = client.post(&KEYS, body).await?;
+    show(&made, output)?;
+    Ok(made)
+}
+
+/// Makes the key of an administrator in a database, as the first start of a service does, and prints it.
+async fn make_in(
+    database: &str,
+    name: String,
+    expires: Option<Timestamp>,
+    output: Output,
+) -> Result<(), Failure> {
+    if Database::shows_password(database) {
+        secret::warn_of_literal("--database", database);
+    }
+    let (admin, closing) = Database::read(database, &[])?.open_records().await?;
+    let (text, now) = (ApiKeyText::generate(), Timestamp::now());
+    let grant = Grant::new(webhooks_admin::Role::Admin);
+    let mut key = ApiKey::new(name, text.hash(), grant, now);
+    key.expires_at = expires;
+    let keys = admin.keys();
+    let added = keys.add(IdKind::ApiKey.generate(), key, &Actor::database(), now).await;
+    closing.close().await;
+    let Entry { id, value, .. } = added.map_err(|error| {
+        let exit = match error {
+            AdminError::Invalid(_) => Exit::Refused,
+            _ => Exit::Failed,
+        };
+        Failure::new(exit, "the key was not made").because(error)
+    })?;
+    let mut made = json!({
+        "id": id, "name": value.name, "role": "admin", "token": text.reveal(),
+        "createdAt": now.to_string(),
+    });
+    if let Some(expires) = expires {
+        made["expiresAt"] = expires.to_string().into();
+    }
+    show(&made, output)
+}
+
+/// Prints a key that was made.
+fn show(made: &Value, output: Output) -> Result<(), Failure> {
     let Some(token) = made["token"].as_str() else {
         return Err(not_a_service("the server answered without a key"));
     };
     if output.is_json() {
-        output.json(&made)?;
+        output.json(made)?;
     } else {
         output.note(format!("key {} is shown this once:", made["id"].as_str().unwrap_or_default()));
         output.line(token)?;
     }
-    Ok(made)
+    Ok(())
 }
 
 /// Ends a key; returns the text for it.

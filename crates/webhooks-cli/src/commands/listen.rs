@@ -180,7 +180,11 @@ pub(crate) async fn run(args: ListenArgs, context: &Context) -> Result<(), Failu
     };
     // Until here, a signal ends the program at once, also at standard input and at a service that is silent. A poller
     // that was made in that moment expires.
-    let mut signals = context.interruption.take()?;
+    let mut signals = context.interruption.take();
+    if let Some(poller) = &poller {
+        let id = poller.id();
+        context.interruption.advise(format!("the temporary poller {id} stays for an hour at most"));
+    }
     let result = receive(&args, context, secrets, poller.as_ref(), &mut signals).await;
     if let Some(poller) = &poller {
         tokio::select! {
@@ -222,7 +226,7 @@ async fn receive(
     let inspector = args.inspector(source.url().or(first_target), hidden).await?;
     let page = inspector.as_ref().map(|inspector| inspector.url.as_str());
     source.tell_ready(page, context)?;
-    let mut source = pin!(source.run(stopped));
+    let mut source = pin!(source.run(stopped, context.output));
     let mut within = pin!(async {
         match args.within {
             Some(within) => SystemClock.sleep(within).await,
@@ -316,9 +320,9 @@ impl Source<'_> {
     }
 
     /// Brings requests; ends only with a failure, or when it is stopped.
-    async fn run(self, stopped: oneshot::Receiver<()>) -> Failure {
+    async fn run(self, stopped: oneshot::Receiver<()>, output: Output) -> Failure {
         match self {
-            Self::Poller(poller, inbox) => poller.run(&inbox).await,
+            Self::Poller(poller, inbox) => poller.run(&inbox, output).await,
             Self::Server(server) => {
                 server.run(stopped).await;
                 Failure::new(Exit::Failed, "the receiver ended")

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use webhooks_dispatch::clock::{Clock as _, MonotonicTime, SystemClock};
 use webhooks_postgres::{Import, ImportError, ImportState, PostgresOptions};
-use webhooks_sqlite::{BackupError, rusqlite::InterruptHandle};
+use webhooks_sqlite::rusqlite::InterruptHandle;
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -16,7 +16,7 @@ use crate::migration::{
     statement_of_target,
 };
 use crate::output::Output;
-use crate::store::Database;
+use crate::store::{Database, file_refused};
 use crate::table::Column;
 
 /// The columns of the result.
@@ -56,7 +56,7 @@ pub(crate) async fn run(args: MigrateStoreArgs, context: &Context) -> Result<(),
     if Database::is_url(&args.from.to_string_lossy()) {
         return Err(Failure::usage("--from is not a file"));
     }
-    let mut signals = context.interruption.take()?;
+    let mut signals = context.interruption.take();
     let database = Database::server("--to", &args.to)?;
     let mut migration = Migration {
         output: context.output,
@@ -276,24 +276,13 @@ impl Migration {
     }
 
     fn unreadable(&self, error: SourceError) -> Failure {
-        let (exit, hint) = match &error {
-            SourceError::Open(BackupError::InUse { .. }) => {
-                (Exit::Refused, Some("stop the service that uses it"))
+        let text = format!("cannot copy {}", self.from);
+        match error {
+            SourceError::Open(error) => file_refused(text, error),
+            error @ SourceError::Unknown { .. } => {
+                Failure::new(Exit::Refused, text).because(error).hint("update this program")
             }
-            SourceError::Open(BackupError::Newer { .. }) => {
-                (Exit::Refused, Some("update this program"))
-            }
-            SourceError::Open(BackupError::NoStore { .. }) => (Exit::Refused, None),
-            SourceError::Open(BackupError::Read { path, .. }) if !path.exists() => {
-                (Exit::Usage, None)
-            }
-            SourceError::Unknown { .. } => (Exit::Refused, Some("update this program")),
-            _ => (Exit::Failed, None),
-        };
-        let failure = Failure::new(exit, format!("cannot copy {}", self.from)).because(error);
-        match hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
+            error @ SourceError::Read(_) => Failure::new(Exit::Failed, text).because(error),
         }
     }
 

@@ -59,7 +59,7 @@ pub(crate) async fn run(args: ServeArgs, context: &Context) -> Result<(), Failur
     }
 
     // Before anybody is told that it runs, and may end it.
-    let received = context.interruption.take()?;
+    let received = context.interruption.take();
     let following = follow(certificate)?;
     let took = SystemClock.monotonic().saturating_since(start).as_millis();
     tell_ready(

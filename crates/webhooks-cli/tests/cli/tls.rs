@@ -184,6 +184,14 @@ fn a_certificate_without_the_host_of_the_public_url_is_warned_of() {
         let ended = place.run(&[&["serve", "--check", "--public-url", url][..], &OPTIONS].concat());
         assert_eq!(ended.err.contains("no name in cert.pem is hooks.test"), is_warned, "{ended:?}");
         ended.ok();
+        let settings = "tls-cert = \"cert.pem\"\ntls-key = \"key.pem\"";
+        place.write("webhooks.toml", &format!("[serve]\npublic-url = \"{url}\"\n{settings}\n"));
+        let ended = place.run(&["config", "check"]);
+        assert_eq!(ended.err.contains("no name in cert.pem is hooks.test"), is_warned, "{ended:?}");
+        ended.ok();
+        let told = place.run(&["doctor"]).out;
+        assert_eq!(told.contains("warning  certificate"), is_warned, "{told}");
+        std::fs::remove_file(place.path("webhooks.toml")).unwrap();
     }
 }
 

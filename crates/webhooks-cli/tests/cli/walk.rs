@@ -61,6 +61,26 @@ fn an_unknown_option_is_answered_with_a_suggestion() {
     }
 }
 
+/// Goal: the usage of an error names what is needed, and not what the environment has.
+#[test]
+fn the_usage_of_an_error_is_that_of_the_help() {
+    let mut place = Place::new();
+    for (name, value) in
+        [("WEBHOOKS_APP", "acme"), ("WEBHOOKS_SERVER", "http://127.0.0.1:1"), ("WEBHOOKS_KEY", "k")]
+    {
+        place.set(name, value);
+    }
+    for (words, usage) in [
+        (&["publish"][..], "Usage: webhooks publish [OPTIONS] <TYPE> [DATA]\n"),
+        (&["endpoint", "create"], "Usage: webhooks endpoint create [OPTIONS] <URL>\n"),
+        (&["key", "create", "a"], "Usage: webhooks key create [OPTIONS] --role <ROLE> <NAME>\n"),
+        (&["app", "list", "--nothing"], "Usage: webhooks app list [OPTIONS]\n"),
+        (&["nothing"], "Usage: webhooks [OPTIONS] <COMMAND>\n"),
+    ] {
+        place.run(words).failed(2, &[usage]);
+    }
+}
+
 #[test]
 fn a_server_that_is_not_there_is_told() {
     let mut place = tree::place();

@@ -23,7 +23,8 @@ pub(crate) struct AuditOut {
     /// The time of the change.
     #[schema(value_type = Time)]
     timestamp: Timestamp,
-    /// The id of the key or session that made the change; `jwt:` and the subject of a token; or `service`.
+    /// The id of the key or session that made the change; `jwt:` and the subject of a token; `service`; or `database`
+    /// for a key that `webhooks key create --database` made.
     who: String,
     /// The IP address of the request; absent if it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]

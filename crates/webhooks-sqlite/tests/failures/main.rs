@@ -247,6 +247,11 @@ async fn secrets_are_encrypted_and_keys_rotate() {
     assert!(chain(&error).contains(told), "{}", chain(&error));
     let error = keyed(vec![sealing(2)]).open().await.unwrap_err();
     assert!(chain(&error).contains("encrypted with another key"), "{}", chain(&error));
+    // The tables of an application need no key, and the secrets stay as they are.
+    let store = SqliteOptions::new(&path).without_secrets().open().await.unwrap();
+    let made = store.transaction(|change| change.execute_batch("CREATE TABLE orders (id)")).await;
+    made.unwrap();
+    store.close().await;
     // The new key before the old one; then the old one is no longer needed.
     keyed(vec![sealing(2), sealing(1)]).open().await.unwrap().close().await;
     let store = keyed(vec![sealing(2)]).open().await.unwrap();

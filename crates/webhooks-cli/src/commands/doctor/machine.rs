@@ -34,10 +34,17 @@ pub(super) fn check_certificate(serve: &ServeArgs) -> Option<Check> {
     const CERTIFICATE: &str = "certificate";
     const MEND: &str = "--tls-cert and --tls-key of `serve` name the files";
     match serve.check_certificate() {
-        Ok(found) => {
-            let until = found?.valid_until();
-            Some(Check::ok(CERTIFICATE, format!("it fits its key, and is valid until {until}")))
-        }
+        Ok(found) => Some(match found? {
+            (_, Some(warning)) => Check::warning(
+                CERTIFICATE,
+                warning,
+                "get a certificate with this name, or change --public-url",
+            ),
+            (certificate, None) => {
+                let until = certificate.valid_until();
+                Check::ok(CERTIFICATE, format!("it fits its key, and is valid until {until}"))
+            }
+        }),
         Err(failure) => Some(Check::failure(CERTIFICATE, &failure, MEND)),
     }
 }

@@ -19,15 +19,13 @@ use super::report::Attempt;
 use super::seen::Names;
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
+use crate::outage::outlast;
 use crate::output::Output;
 use crate::saved_request::head;
 use crate::signed_request::{sign, time_for};
 
 /// The pause before the next look when nothing came.
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// The pause when the service does not answer.
-const LONG_PAUSE: Duration = Duration::from_secs(3);
 
 /// The time after which the service forgets the poller if nobody renews it: this process may be killed.
 const EXPIRY: Duration = Duration::from_hours(1);
@@ -158,15 +156,16 @@ impl Poller {
     }
 
     /// Pulls messages into the inbox, until the service refuses it.
-    pub(crate) async fn run(&self, inbox: &Arc<Inbox>) -> Failure {
-        let (mut place, mut is_away) = (("after", self.since.to_string()), false);
+    pub(crate) async fn run(&self, inbox: &Arc<Inbox>, output: Output) -> Failure {
+        let mut place = ("after", self.since.to_string());
         let (mut renewed_at, mut has_pulled) = (self.made_at, false);
         loop {
-            let mut pulled = self.pull(&place, &mut renewed_at).await;
+            let pull = async || self.pull(&place, &mut renewed_at).await;
+            let mut pulled = outlast(output, pull).await;
             // Once after each pull: a service that has no poller for long must not get ever more of them.
             if has_pulled && matches!(&pulled, Err(failure) if failure.exit == Exit::NotFound) {
                 let now = SystemClock.monotonic();
-                pulled = match self.make_again().await {
+                pulled = match outlast(output, async || self.make_again().await).await {
                     Ok(()) => {
                         (renewed_at, has_pulled) = (now, false);
                         continue;
@@ -176,7 +175,7 @@ impl Poller {
             }
             match pulled {
                 Ok(page) => {
-                    (is_away, has_pulled) = (false, true);
+                    has_pulled = true;
                     // The first page may begin before the time that was asked for.
                     let new = page.data.into_iter().filter(|one| one.timestamp >= self.since);
                     for message in new {
@@ -188,13 +187,6 @@ impl Poller {
                     if page.done {
                         SystemClock.sleep(PAUSE).await;
                     }
-                }
-                Err(failure) if failure.is_passing() => {
-                    if !is_away {
-                        Output::warn(format!("{failure}\n  it is tried again until Ctrl-C"));
-                    }
-                    is_away = true;
-                    SystemClock.sleep(LONG_PAUSE).await;
                 }
                 Err(failure) => return failure,
             }

@@ -23,9 +23,6 @@ const MAX_DURATION: u64 = 60 * 60 * 1_000;
 /// The tries of a report, before the last one, while the service does not answer.
 const TRIES: u32 = 2;
 
-/// The pause before the next try.
-const PAUSE: Duration = Duration::from_secs(1);
-
 /// An attempt that has begun. Its id is the same in each try of the report, so that the service records it once.
 #[derive(Debug)]
 pub(crate) struct Attempt {
@@ -51,11 +48,10 @@ impl Attempt {
         let body = self.body(taken, took);
         let path = ["app", app, "poller", poller, "msg", event, "attempt", &self.id];
         for _ in 0..TRIES {
-            match client.put(&path, &body).await {
-                Err(failure) if failure.is_passing() => {
-                    SystemClock.sleep(PAUSE).await;
-                }
-                ended => return ended.map(drop),
+            let put = client.put(&path, &body).await;
+            match put.as_ref().err().and_then(Failure::pause) {
+                Some(pause) => SystemClock.sleep(pause).await,
+                None => return put.map(drop),
             }
         }
         client.put(&path, &body).await.map(drop)

@@ -231,10 +231,15 @@ impl ServeArgs {
         }
     }
 
-    /// Checks the files of the certificate, if there is one.
-    pub(crate) fn check_certificate(&self) -> Result<Option<TlsCertificate>, Failure> {
-        let files = self.tls.files()?;
-        files.map(|files| files.check(Timestamp::now())).transpose()
+    /// Checks the files of the certificate, if there is one. Also returns the warning of a name that it lacks.
+    pub(crate) fn check_certificate(
+        &self,
+    ) -> Result<Option<(TlsCertificate, Option<String>)>, Failure> {
+        let Some(files) = self.tls.files()? else { return Ok(None) };
+        let certificate = files.check(Timestamp::now())?;
+        let public = self.public_url.as_ref();
+        let warning = public.and_then(|url| files.misses(&certificate, url));
+        Ok(Some((certificate, warning)))
     }
 
     /// Returns the file of the certificate's key, if there is one.
