@@ -5,7 +5,10 @@ use webhooks_admin::record::{
     Record, RecordChange, RecordError, RecordKind, RecordName, RecordPlace, RecordQuery,
     RecordStore,
 };
-use webhooks_admin::{MemoryRecordStore, PostgresRecordStore, SqliteRecordStore};
+use webhooks_admin::{
+    Admin, ApiKey, ApiKeyText, Grant, MemoryRecordStore, PostgresRecordStore, Role,
+    SqliteRecordStore,
+};
 use webhooks_core::Timestamp;
 use webhooks_postgres::PostgresStore;
 use webhooks_sqlite::SqliteStore;
@@ -170,4 +173,19 @@ async fn the_table_is_made_once() {
     for made in futures_util::future::join_all(stores).await {
         made.unwrap();
     }
+}
+
+/// Goal: several processes that start at once on one new database make one key.
+#[tokio::test]
+async fn the_first_key_is_made_once() {
+    let url = Cluster::shared().database().await;
+    let stores = (0..8).map(|_| async {
+        let store = PostgresStore::open(&url).await.unwrap();
+        let admin = Admin::new(PostgresRecordStore::new(&store).await.unwrap());
+        let key = ApiKeyText::generate().hash();
+        let key = ApiKey::new("administrator", key, Grant::new(Role::Admin), at(0));
+        admin.add_first_key(key, at(0)).await.unwrap()
+    });
+    let added = futures_util::future::join_all(stores).await;
+    assert_eq!(added.iter().filter(|is_added| **is_added).count(), 1, "{added:?}");
 }

@@ -21,6 +21,7 @@ use crate::limits::{Limits, RetrySchedule, Usage};
 use crate::one_time_token::OneTimeToken;
 use crate::poller::{Consumer, Poller};
 use crate::poller_attempt::PollerAttempt;
+use crate::public_id::IdKind;
 use crate::record::{RecordChange, RecordError, RecordName, RecordStore};
 use crate::resource::{Entry, Resource as _};
 use crate::service_job::ServiceJob;
@@ -97,6 +98,19 @@ impl Admin {
     /// Returns the keys, by id.
     pub fn keys(&self) -> Collection<'_, ApiKey> {
         self.collection(String::new())
+    }
+
+    /// Adds the first key of a service that has none; returns whether it did. Of processes that do so at once, one
+    /// does: the id of the first key is always the same.
+    ///
+    /// # Errors
+    /// [`AdminError::Invalid`], and [`AdminError::Unavailable`] when the store fails.
+    pub async fn add_first_key(&self, key: ApiKey, now: Timestamp) -> Result<bool, AdminError> {
+        match self.keys().add(IdKind::ApiKey.id(0), key, &Actor::service(), now).await {
+            Ok(_) => Ok(true),
+            Err(AdminError::Exists { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Returns the audit log.

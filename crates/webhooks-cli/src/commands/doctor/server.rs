@@ -186,10 +186,10 @@ impl Queue {
     /// Judges the state. A receiver that is down is no fault of the queue.
     fn judge(&self, endpoints: &[LateEndpoint]) -> Check {
         let Self { late, waiting } = self;
-        let found = format!("{waiting} deliveries wait; the first is due for {late:.0} s");
         if *late <= LATE {
-            return Check::ok("queue", found);
+            return Check::ok("queue", format!("{waiting} deliveries wait, and none is late"));
         }
+        let found = format!("{waiting} deliveries wait; the first is due for {late:.0} s");
         let others = endpoints.iter().any(|endpoint| !endpoint.is_failing);
         match endpoints.first() {
             Some(LateEndpoint { app, name, .. }) if !others => {

@@ -10,9 +10,7 @@ use ipnet::IpNet;
 use listenfd::ListenFd;
 use tokio::net::TcpListener;
 use url::Url;
-use webhooks_admin::{
-    Actor, Admin, ApiKey, ApiKeyText, Grant, IdKind, JwtSecret, ListQuery, Role as KeyRole,
-};
+use webhooks_admin::{Admin, ApiKey, ApiKeyText, Grant, JwtSecret, ListQuery, Role as KeyRole};
 use webhooks_core::Timestamp;
 use webhooks_dispatch::EngineSettings;
 use webhooks_http::{AddressPolicy, HttpTransport};
@@ -344,12 +342,17 @@ impl ServeArgs {
             )?;
         }
         let key = ApiKey::new("administrator", text.hash(), Grant::new(KeyRole::Admin), now);
-        admin
-            .keys()
-            .add(IdKind::ApiKey.generate(), key, &Actor::service(), now)
-            .await
-            .map_err(failed)?;
-        Ok(Some(text).filter(|_| self.first_key_file.is_none()))
+        let is_added = admin.add_first_key(key, now).await.map_err(failed)?;
+        match &self.first_key_file {
+            // Another process was first.
+            Some(path) if !is_added => {
+                std::fs::remove_file(path)
+                    .map_err(|error| Failure::file("remove", path.display(), error))?;
+                Ok(None)
+            }
+            Some(_) => Ok(None),
+            None => Ok(is_added.then_some(text)),
+        }
     }
 }
 
