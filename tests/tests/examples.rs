@@ -3,7 +3,6 @@
 
 use std::io::{BufRead as _, BufReader, Lines};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::LazyLock;
 
 use serde_json::json;
 use tokio_rustls::rustls::crypto::ring;
@@ -13,18 +12,13 @@ use webhooks_http::HttpTransport;
 use webhooks_registry::{Endpoint, Registry};
 use webhooks_sign::{Key, standard};
 
-/// Builds the examples with all features, as this test was built: so hardly anything is built anew. `check` builds the
-/// example of the README without them.
-static BUILD: LazyLock<()> = LazyLock::new(|| {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--locked", "--workspace", "--all-features", "--examples"]);
-    cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    assert!(cargo.status().unwrap().success());
-});
-
-/// Returns the command of an example.
+/// Builds an example with all features, as this test was built: so nothing else is built anew. `check` builds that of
+/// the README without them. Returns its command.
 fn program(example: &str) -> Command {
-    LazyLock::force(&BUILD);
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--locked", "--workspace", "--all-features"]);
+    cargo.args(["--example", example]).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    assert!(cargo.status().unwrap().success());
     let test = std::env::current_exe().unwrap();
     Command::new(test.parent().unwrap().with_file_name("examples").join(example))
 }
