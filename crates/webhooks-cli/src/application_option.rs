@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::body::name_of;
 use crate::client::Client;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 
 /// The most applications that an error names.
 const NAMED: usize = 10;
@@ -23,7 +23,12 @@ impl ApplicationOption {
         if let Some(app) = &self.app {
             return Ok(app.clone());
         }
-        let found = client.list(&["app"], &[], NAMED).await?;
+        let found = match client.list(&["app"], &[], NAMED).await {
+            Err(refused) if refused.exit == Exit::NotAllowed => {
+                return application_of_key(client, refused).await;
+            }
+            found => found?,
+        };
         match &found[..] {
             [app] => Ok(name_of(app).to_owned()),
             [] => Err(Failure::usage("there is no application yet")
@@ -37,4 +42,15 @@ impl ApplicationOption {
             }
         }
     }
+}
+
+/// Returns the application of a key that may not list applications: the only one for which it is.
+async fn application_of_key(client: &Client, refused: Failure) -> Result<String, Failure> {
+    // A key that is not valid is refused here, too.
+    let Ok(who) = client.get(&["auth", "whoami"], &[]).await else { return Err(refused) };
+    let app = who["appId"].as_str().map(str::to_owned);
+    app.ok_or_else(|| {
+        let text = "the key may not list applications, and the command names none";
+        Failure::new(Exit::NotAllowed, text).hint("name it with --app ID or WEBHOOKS_APP")
+    })
 }

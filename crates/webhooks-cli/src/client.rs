@@ -17,14 +17,18 @@ use webhooks_dispatch::clock::{Clock as _, SystemClock};
 
 pub(crate) use self::answer::Answer;
 use self::unreachable::unreachable;
-use crate::failure::{Exit, Failure, not_a_service};
+use crate::failure::{Exit, Failure, MAX_PAUSE, not_a_service};
 use crate::global::Global;
+use crate::output::Output;
 
 /// The most things that the API returns in a page.
 const PAGE: usize = 250;
 
 /// The most tries of a request that a server puts off because it has too many, before the last one.
 const TRIES: usize = 5;
+
+/// The longest pause of which nobody is told.
+const SILENT_PAUSE: Duration = Duration::from_secs(2);
 
 /// The most bytes of an id or a name: more than any of a service has.
 const MAX_PART: usize = 4_096;
@@ -45,6 +49,15 @@ impl fmt::Debug for Client {
 impl Client {
     /// Returns the client of a server, with the time limit and the authorities of the options.
     pub(crate) fn new(server: &str, key: Option<&str>, global: &Global) -> Result<Self, Failure> {
+        Self::named(("--server", server), key, global)
+    }
+
+    /// Returns such a client. The first text is the name of the server's setting, for errors.
+    pub(crate) fn named(
+        server: (&str, &str),
+        key: Option<&str>,
+        global: &Global,
+    ) -> Result<Self, Failure> {
         let mut http = reqwest::Client::builder().timeout(global.timeout);
         if let Some(path) = &global.ca {
             http = http.tls_certs_merge(authorities(path)?);
@@ -54,18 +67,19 @@ impl Client {
 
     /// Returns a client of a service on this machine, to which no proxy leads.
     pub(crate) fn direct(server: &str, key: &str, timeout: Duration) -> Result<Self, Failure> {
-        Self::build(server, Some(key), reqwest::Client::builder().timeout(timeout).no_proxy())
+        let http = reqwest::Client::builder().timeout(timeout).no_proxy();
+        Self::build(("--server", server), Some(key), http)
     }
 
     fn build(
-        server: &str,
+        (name, server): (&str, &str),
         key: Option<&str>,
         http: reqwest::ClientBuilder,
     ) -> Result<Self, Failure> {
         let base = Url::parse(server).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let base = base.filter(|url| url.username().is_empty() && url.password().is_none());
         let base = base.ok_or_else(|| {
-            Failure::usage("--server is not an http or https URL without a user")
+            Failure::usage(format!("{name} is not an http or https URL without a user"))
                 .hint("write it as http://127.0.0.1:8071")
         })?;
         let mut headers = HeaderMap::new();
@@ -229,12 +243,22 @@ impl Client {
         self.answer(request).await?.value()
     }
 
-    /// Returns the answer to a request. One that the server puts off was not begun, so it is made again.
+    /// Returns the answer to a request. One that the server puts off was not begun, so it is made again, as long as the
+    /// pauses together are no longer than [`MAX_PAUSE`].
     async fn answer(&self, request: RequestBuilder) -> Result<Answer, Failure> {
+        let mut waited = Duration::ZERO;
         for _try in 0..TRIES {
             let Some(copy) = request.try_clone() else { break };
             let answer = self.first_answer(copy).await?;
             let Some(pause) = answer.pause() else { return Ok(answer) };
+            waited += pause;
+            if waited > MAX_PAUSE {
+                return Ok(answer);
+            }
+            if pause > SILENT_PAUSE {
+                let seconds = pause.as_secs();
+                Output::warn(format!("the server is busy; trying again after {seconds} s"));
+            }
             SystemClock.sleep(pause).await;
         }
         self.first_answer(request).await

@@ -1,9 +1,10 @@
 //! The configuration: where the value of each setting comes from.
 //!
 //! A setting is an option of the command line. Files give defaults to them, so that clap alone decides what is set:
-//! option, environment, project file, user file, default.
+//! option, environment, project file, user file, default. A profile that the command line names counts as options do:
+//! the environment is not read for what it sets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
@@ -31,6 +32,8 @@ const CALL_ONLY: [&str; 8] =
 pub(crate) struct Config {
     /// By section (empty for the options of every command) and option.
     values: BTreeMap<(String, String), Setting>,
+    /// The options that a profile of the command line sets.
+    chosen: BTreeSet<String>,
     /// The files that were read.
     pub(crate) files: Vec<PathBuf>,
 }
@@ -82,6 +85,8 @@ impl fmt::Display for Origin {
 pub(crate) struct Selection {
     pub(crate) config: Option<PathBuf>,
     pub(crate) profile: Option<String>,
+    /// Whether the command line names the profile, and not the environment.
+    pub(crate) is_profile_given: bool,
     /// The folder with the user's configuration of all programs.
     pub(crate) user_folder: Option<PathBuf>,
 }
@@ -96,7 +101,8 @@ impl Selection {
         let user_folder = user_folder.or_else(|| Some(folder("HOME")?.join(".config")));
         let (config, profile) =
             (matches.get_one("config").cloned(), matches.get_one("profile").cloned());
-        Self { config, profile, user_folder }
+        let is_profile_given = matches.value_source("profile") == Some(ValueSource::CommandLine);
+        Self { config, profile, is_profile_given, user_folder }
     }
 }
 
@@ -112,11 +118,27 @@ impl Config {
             project,
             selection.config.is_some(),
         )]);
-        let mut has_profile = false;
+        let mut tables = Vec::new();
         for (origin, path, is_required) in files {
             let Some(table) = read_file(&path, is_required)? else { continue };
-            has_profile |= config.add(&table, &origin, &path, selection.profile.as_deref())?;
+            tables.push((table, origin, path.clone()));
             config.files.push(path);
+        }
+        let (name, is_given) = (selection.profile.as_deref(), selection.is_profile_given);
+        let mut has_profile = false;
+        for (table, origin, path) in &tables {
+            config.add(table, origin, path)?;
+            // After the rest of the file: a profile counts before what the file has for all.
+            if !is_given {
+                has_profile |= config.add_profile(table, origin, path, name)?.is_some();
+            }
+        }
+        // After both files: a profile of the command line counts before what they have for all.
+        for (table, origin, path) in tables.iter().filter(|_| is_given) {
+            if let Some(options) = config.add_profile(table, origin, path, name)? {
+                has_profile = true;
+                config.chosen.extend(options);
+            }
         }
         match &selection.profile {
             Some(name) if !has_profile => Err(Failure::usage(format!("no file has the profile {name:?}"))
@@ -128,20 +150,11 @@ impl Config {
         }
     }
 
-    /// Adds the values of a file; returns whether it has the profile.
-    fn add(
-        &mut self,
-        table: &Table,
-        origin: &Origin,
-        path: &Path,
-        profile: Option<&str>,
-    ) -> Result<bool, Failure> {
-        let mut chosen = None;
+    /// Adds the values of a file, except those of profiles.
+    fn add(&mut self, table: &Table, origin: &Origin, path: &Path) -> Result<(), Failure> {
         for (name, value) in table {
             match value {
-                Value::Table(profiles) if name == "profile" => {
-                    chosen = profile.and_then(|name| profiles.get(name));
-                }
+                Value::Table(_) if name == "profile" => {}
                 Value::Table(section) if SECTIONS.contains(&name.as_str()) => {
                     for (option, value) in section {
                         self.insert(name, option, value, origin, path)?;
@@ -150,15 +163,27 @@ impl Config {
                 _ => self.insert("", name, value, origin, path)?,
             }
         }
-        // After the rest of the file: a profile counts before what the file has for all.
-        let Some(chosen) = chosen else { return Ok(false) };
+        Ok(())
+    }
+
+    /// Adds the values of a profile; returns its options if the file has it.
+    fn add_profile(
+        &mut self,
+        table: &Table,
+        origin: &Origin,
+        path: &Path,
+        name: Option<&str>,
+    ) -> Result<Option<Vec<String>>, Failure> {
+        let profiles = table.get("profile").and_then(Value::as_table);
+        let chosen = profiles.zip(name).and_then(|(profiles, name)| profiles.get(name));
+        let Some(chosen) = chosen else { return Ok(None) };
         let Value::Table(settings) = chosen else {
             return Err(Failure::usage(format!("a profile in {} is not a table", path.display())));
         };
         for (option, value) in settings {
             self.insert("", option, value, origin, path)?;
         }
-        Ok(true)
+        Ok(Some(settings.keys().cloned().collect()))
     }
 
     fn insert(
@@ -236,10 +261,11 @@ impl Config {
         let setting = arg
             .get_long()
             .and_then(|option| self.values.get(&(section.to_owned(), option.to_owned())));
-        match setting {
-            Some(setting) => arg.default_values(setting.values.clone()),
-            None => arg,
-        }
+        let Some(setting) = setting else { return arg };
+        let option = arg.get_long().unwrap_or_default();
+        let is_chosen = section.is_empty() && self.chosen.contains(option);
+        let arg = arg.default_values(setting.values.clone());
+        if is_chosen { arg.env(None::<&'static str>) } else { arg }
     }
 
     /// Returns where the value of a setting comes from. `matches` are those of the section's command.

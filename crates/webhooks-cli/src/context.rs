@@ -4,7 +4,7 @@ use clap::{ArgMatches, Command};
 
 use crate::client::Client;
 use crate::config::{Config, Origin, settings, with_variable};
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, NO_KEY};
 use crate::global::Global;
 use crate::output::Output;
 use crate::secret;
@@ -84,13 +84,24 @@ impl Context {
                 "other users of this machine can see a key on the command line: use --key @FILE",
             );
         }
-        let text = text.map(|text| secret::read("--key", text)).transpose()?;
-        Client::new(&self.global.server, text.as_deref(), &self.global)
+        let text = text.map(|text| secret::read(&self.name_of("", "key"), text)).transpose();
+        let text = text.map_err(|failure| failure.hint(NO_KEY))?;
+        self.client_of(text.as_deref())
     }
 
     /// Returns the client of the server with another key.
     pub(crate) fn client_with(&self, key: &str) -> Result<Client, Failure> {
-        Client::new(&self.global.server, Some(key), &self.global)
+        self.client_of(Some(key))
+    }
+
+    /// Returns the client of the server without a key.
+    pub(crate) fn client_without_key(&self) -> Result<Client, Failure> {
+        self.client_of(None)
+    }
+
+    fn client_of(&self, key: Option<&str>) -> Result<Client, Failure> {
+        let name = self.name_of("", "server");
+        Client::named((&name, &self.global.server), key, &self.global)
     }
 
     /// Returns where the value of an option of the command `section` comes from. An empty section is that of the
@@ -109,6 +120,9 @@ impl Context {
     pub(crate) fn name_of(&self, section: &str, option: &str) -> String {
         match self.origin(section, option) {
             Origin::Environment(name) => name,
+            Origin::Project(path) | Origin::User(path) if section.is_empty() => {
+                format!("{option} of {}", path.display())
+            }
             Origin::Project(path) | Origin::User(path) => {
                 format!("{section}.{option} of {}", path.display())
             }

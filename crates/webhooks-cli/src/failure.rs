@@ -13,6 +13,10 @@ pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause, whatever the server asks for.
 pub(crate) const MAX_PAUSE: Duration = Duration::from_mins(1);
 
+/// The hint for a key that is missing or refused.
+pub(crate) const NO_KEY: &str = "give a key with --key @FILE or WEBHOOKS_KEY; if all are lost, `webhooks key create \
+                                 NAME --role admin --database FILE` makes one";
+
 /// The exit codes beside 0. `webhooks help` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {

@@ -95,6 +95,8 @@ pub(crate) const OF_EVENTS: [Word; 5] =
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Query {
     pub(crate) statuses: Vec<Status>,
+    /// Whether deliveries that are due, but held back with their endpoint, are chosen beside those of `statuses`.
+    pub(crate) or_held: bool,
     pub(crate) endpoints: Vec<String>,
     pub(crate) types: Vec<Subscription>,
     /// The codes of the last response; 0 stands for none.

@@ -61,8 +61,7 @@ pub(crate) fn warn_of_readers(option: &str, path: &str) {
 pub(crate) fn is_open(file: &Metadata) -> bool {
     use std::os::unix::fs::MetadataExt as _;
 
-    let is_mine = file.uid() == rustix::process::geteuid().as_raw();
-    file.mode() & mode_of_others(is_mine) != 0
+    file.mode() & mode_of_others(file.uid(), rustix::process::geteuid().as_raw()) != 0
 }
 
 #[cfg(not(unix))]
@@ -70,11 +69,11 @@ pub(crate) fn is_open(_file: &Metadata) -> bool {
     false
 }
 
-/// Returns the rights on a file that nobody should have. This process gets a file of another user through its group:
-/// Kubernetes gives secrets so (`fsGroup`).
+/// Returns the rights on a file that nobody should have. This process may get a file of another user by reading through
+/// its group: Kubernetes gives secrets so (`fsGroup`). The superuser needs no group.
 #[cfg(unix)]
-const fn mode_of_others(is_mine: bool) -> u32 {
-    if is_mine { 0o077 } else { 0o007 }
+const fn mode_of_others(owner: u32, user: u32) -> u32 {
+    if owner == user || user == 0 { 0o077 } else { 0o037 }
 }
 
 #[cfg(all(test, unix))]
@@ -83,9 +82,11 @@ mod tests {
 
     #[test]
     fn the_group_may_read_a_file_of_somebody_else() {
-        assert_eq!(0o440 & mode_of_others(false), 0);
-        assert_ne!(0o444 & mode_of_others(false), 0);
-        assert_ne!(0o440 & mode_of_others(true), 0);
-        assert_eq!(0o600 & mode_of_others(true), 0);
+        assert_eq!(0o440 & mode_of_others(0, 65_532), 0);
+        assert_ne!(0o460 & mode_of_others(0, 65_532), 0);
+        assert_ne!(0o444 & mode_of_others(0, 65_532), 0);
+        assert_ne!(0o440 & mode_of_others(65_532, 65_532), 0);
+        assert_ne!(0o640 & mode_of_others(65_532, 0), 0);
+        assert_eq!(0o600 & mode_of_others(65_532, 65_532), 0);
     }
 }

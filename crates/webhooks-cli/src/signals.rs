@@ -59,6 +59,10 @@ impl Interruption {
             received.next().await;
             let command = self.left().command.clone();
             let Some(command) = command else { self.exit(output).await };
+            if command.is_closed() {
+                // The command has ended, and only its last words are left.
+                self.exit(output).await;
+            }
             // It has not taken note of the others if there is no room.
             let _full = command.try_send(());
             let this = self.clone();

@@ -39,8 +39,11 @@ pub(crate) fn payload(text: &str) -> Result<Box<RawValue>, Failure> {
         },
     };
     serde_json::from_slice(&bytes).map_err(|error| {
-        Failure::usage(format!("{place} is not JSON"))
-            .because(error)
-            .hint("write JSON, @FILE for a file, or - for standard input")
+        let failure = Failure::usage(format!("{place} is not JSON")).because(error);
+        if Path::new(text).is_file() {
+            failure.hint(format!("it is the name of a file: did you mean @{text}?"))
+        } else {
+            failure.hint("write JSON, @FILE for a file, or - for standard input")
+        }
     })
 }

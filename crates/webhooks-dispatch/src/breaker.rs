@@ -21,7 +21,8 @@ pub struct BreakerSettings {
     /// The number of failures in a row that open it: 5 unless set; 0 counts as 1. An attempt fails
     /// here if it gets no answer, or 410, 429 or 5xx; any other answer closes the breaker.
     pub failures: u32,
-    /// The time for which it is open at first: 10 s unless set. Each probe that fails doubles it.
+    /// The time for which it is open at first: 10 s unless set. Each probe that fails doubles it, except one that
+    /// somebody asked for.
     pub first_pause: Duration,
     /// The longest time for which it is open: 5 min unless set.
     pub longest_pause: Duration,
@@ -59,6 +60,9 @@ pub(crate) struct Breaker {
     openings: u32,
     /// Set if the endpoint was known to fail before anything was sent to it.
     is_on_probation: bool,
+    /// Set if somebody asked for the next probe. Its failure does not make the pauses longer: they follow the
+    /// endpoint, not the patience of people.
+    is_asked_for: bool,
     /// The time until which it is open, if it is.
     open_until: Option<MonotonicTime>,
     /// The time of the last failure.
@@ -92,6 +96,9 @@ impl Breaker {
         if !self.is_probing() && self.failures < settings.failures {
             return None;
         }
+        if std::mem::take(&mut self.is_asked_for) {
+            self.openings = self.openings.saturating_sub(1);
+        }
         // The factor overflows from 32 openings on; `longest_pause` caps the pause in any case.
         let factor = 2_u32.checked_pow(self.openings).unwrap_or(u32::MAX);
         self.openings = self.openings.saturating_add(1);
@@ -112,6 +119,7 @@ impl Breaker {
         // So the failure of this probe counts, and it stays a probe however old the failures are.
         self.open_until = Some(from);
         self.is_on_probation = true;
+        self.is_asked_for = true;
         from
     }
 
@@ -209,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_somebody_wants_comes_early_and_counts_as_any_other() {
+    fn a_probe_that_somebody_wants_comes_early_and_makes_no_pause_longer() {
         let settings = BreakerSettings { failures: 1, ..BreakerSettings::default() };
         let start = MonotonicTime::default();
         let second = |second| start + Duration::from_secs(second);
@@ -219,14 +227,15 @@ mod tests {
             assert_eq!(breaker.probe_early(until, wish), second(1), "a second after the failure");
         }
         assert_eq!(breaker.state(&settings, second(1)), BreakerState::Probing);
-        assert_eq!(breaker.on_failure(&settings, second(5)), Some(second(25)), "twice as long");
-        assert_eq!(breaker.failures(), 2);
-        assert_eq!(breaker.probe_early(second(25), second(10)), second(10));
+        assert_eq!(breaker.on_failure(&settings, second(5)), Some(second(15)), "as long as before");
+        assert_eq!(breaker.on_failure(&settings, second(15)), Some(second(35)), "twice as long");
+        assert_eq!(breaker.failures(), 3);
+        assert_eq!(breaker.probe_early(second(35), second(20)), second(20));
         assert!(breaker.on_answer() && !breaker.is_probing());
 
         let brief = BreakerSettings { first_pause: Duration::from_millis(10), ..settings };
-        let until = breaker.on_failure(&brief, second(10)).unwrap();
-        assert_eq!(breaker.probe_early(until, second(10)), until, "it is never later");
+        let until = breaker.on_failure(&brief, second(20)).unwrap();
+        assert_eq!(breaker.probe_early(until, second(20)), until, "it is never later");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use webhooks_dispatch::{
 };
 use webhooks_registry::EndpointKey;
 
+use crate::cancel_closed::{LockedRows, cancel_closed};
 use crate::endpoint_row::{LockedEndpoint, lock, lock_all};
 use crate::operations::{FoundDelivery, failed, find};
 use crate::row;
@@ -18,8 +19,8 @@ use crate::state::PostgresInner;
 mod statements;
 
 use statements::{
-    OpenEndpoint, Target, cancel_for_earlier_rows, cancel_if_closed, deliver, ended, lock_events,
-    missed, missed_by, reopen, share_events,
+    OpenEndpoint, Target, cancel_if_closed, deliver, earlier_row, ended, lock_events, missed,
+    missed_by, reopen, share_events,
 };
 
 /// A portion of a replay: the deliveries to reopen, the events to deliver, and where to go on.
@@ -170,9 +171,10 @@ impl PostgresInner {
             }
             Some(begin @ ReplayCursor::Ended(_)) => {
                 share_events(connection, [&endpoint.tenant]).await.map_err(failed)?;
-                // It may wait for other transactions, and so comes before the lock of the endpoint.
-                let cancel = cancel_for_earlier_rows(connection, endpoint, request.now);
-                if cancel.await.map_err(failed)? {
+                if let Some(row) = earlier_row(connection, endpoint).await.map_err(failed)? {
+                    // It may wait for other transactions, and so comes before the lock of the endpoint.
+                    let cancel = cancel_closed(connection, row, LockedRows::WaitFor, request.now);
+                    let _some_or_all = cancel.await.map_err(failed)?;
                     portion.next = Some(begin);
                     return Ok(portion);
                 }
@@ -183,6 +185,12 @@ impl PostgresInner {
         let Some(begin) = request.begin(which) else { return Ok(portion) };
         let last = match begin {
             ReplayCursor::Ended(after) => {
+                // The one before who had the lock may have enabled it. Deliveries that are pending for the closed row
+                // are cancelled in the next portion.
+                if earlier_row(connection, endpoint).await.map_err(failed)?.is_some() {
+                    portion.next = Some(begin);
+                    return Ok(portion);
+                }
                 let ended = ended(connection, endpoint, after, which, (since, until), request);
                 let ended = ended.await.map_err(failed)?;
                 let last = ended.last().filter(|_| ended.len() >= request.limit).copied();

@@ -10,7 +10,7 @@ use crate::row;
 use crate::state::PostgresInner;
 
 /// The age at which the report of a worker no longer counts. An idle worker reports a few times in its
-/// lease.
+/// lease. That of a worker that counts as dead counts no longer, either.
 const EXPIRY: Duration = Duration::from_mins(3);
 
 impl PostgresInner {
@@ -53,8 +53,10 @@ impl PostgresInner {
     }
 
     pub(crate) async fn workers(&self) -> Result<Vec<WorkerReport>, StoreError> {
-        const SELECT: &str = "SELECT report FROM webhooks.worker_reports
+        const SELECT: &str = "SELECT report FROM webhooks.worker_reports r
             WHERE seen_at >= clock_timestamp() - $1 * interval '1 microsecond'
+              AND EXISTS (SELECT 1 FROM webhooks.workers w
+                          WHERE w.id = r.worker AND w.expires_at >= clock_timestamp())
             ORDER BY worker, number";
         let find = async || {
             let mut call = self.database.reading_call().await?;

@@ -71,9 +71,7 @@ pub(crate) fn beside(path: &Path, end: &str) -> PathBuf {
 pub(crate) fn lock(path: &Path) -> Result<File, OpenError> {
     let lock_path = beside(path, "-lock");
     let failed = |source| OpenError::Lock { path: lock_path.clone(), source };
-    let mut options = private();
-    let options = options.read(true).write(true).create(true).truncate(false);
-    let mut file = options.open(&lock_path).map_err(failed)?;
+    let mut file = open_own(&lock_path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -94,8 +92,56 @@ pub(crate) fn lock(path: &Path) -> Result<File, OpenError> {
     file.set_len(0).map_err(failed)?;
     file.rewind().map_err(failed)?;
     writeln!(file, "{}", std::process::id()).map_err(failed)?;
+    give_to_owner(&file, path);
     Ok(file)
 }
+
+/// Opens a file, or makes it; an error if its name is a link. The superuser may open the store of a user who is allowed
+/// to put links into the folder, and the file is overwritten.
+fn open_own(path: &Path) -> std::io::Result<File> {
+    let mut options = private();
+    options.read(true).write(true);
+    match options.clone().create_new(true).open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        made => return made,
+    }
+    let file = options.open(path)?;
+    if is_named(&file, path)? {
+        return Ok(file);
+    }
+    Err(std::io::Error::other("it is a link, and no file of its own"))
+}
+
+/// Returns whether a name is that of an open file itself.
+#[cfg(unix)]
+fn is_named(file: &File, path: &Path) -> std::io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let (opened, named) = (file.metadata()?, path.symlink_metadata()?);
+    let is_same = (opened.dev(), opened.ino()) == (named.dev(), named.ino());
+    Ok(is_same && named.is_file() && named.nlink() == 1)
+}
+
+#[cfg(not(unix))]
+fn is_named(_: &File, path: &Path) -> std::io::Result<bool> {
+    path.symlink_metadata().map(|named| named.is_file())
+}
+
+/// Gives a file to the owner of the store, who must be able to lock it, too. Only the superuser can and needs to.
+#[cfg(unix)]
+fn give_to_owner(file: &File, store: &Path) {
+    use std::os::unix::fs::{MetadataExt as _, fchown};
+
+    let owners = file.metadata().and_then(|own| store.metadata().map(|store| (own, store)));
+    if let Ok((own, store)) = owners
+        && own.uid() != store.uid()
+    {
+        let _refused = fchown(file, Some(store.uid()), Some(store.gid()));
+    }
+}
+
+#[cfg(not(unix))]
+fn give_to_owner(_: &File, _: &Path) {}
 
 #[cfg(test)]
 #[cfg(unix)]
@@ -134,5 +180,40 @@ mod tests {
         assert_eq!(mode(&path), 0o640);
         assert_eq!(mode(&folder.path().join("store.db-wal")), 0o640);
         store.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_is_a_link_is_refused_and_its_target_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, target) = (folder.path().join("store.db"), folder.path().join("target"));
+        let lock = folder.path().join("store.db-lock");
+        std::fs::write(&target, "of somebody else").unwrap();
+        let links: [fn(&Path, &Path) -> std::io::Result<()>; 2] = [
+            |from, to| std::os::unix::fs::symlink(from, to),
+            |from, to| std::fs::hard_link(from, to),
+        ];
+        for link in links {
+            link(&target, &lock).unwrap();
+            let refused = SqliteStore::open(&path).await.unwrap_err();
+            assert!(matches!(refused, OpenError::Lock { .. }), "{refused:?}");
+            assert_eq!(std::fs::read_to_string(&target).unwrap(), "of somebody else");
+            std::fs::remove_file(&lock).unwrap();
+        }
+        SqliteStore::open(&path).await.unwrap().close().await;
+    }
+
+    #[tokio::test]
+    async fn the_lock_belongs_to_the_owner_of_the_store() {
+        use std::os::unix::fs::{MetadataExt as _, chown};
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        SqliteStore::open(&path).await.unwrap().close().await;
+        std::fs::remove_file(beside(&path, "-lock")).unwrap();
+        // Only the superuser can give a file away; for others, owner and user are the same.
+        let _refused = chown(&path, Some(65_534), None);
+        SqliteStore::open(&path).await.unwrap().close().await;
+        let owner = |path: &Path| path.metadata().unwrap().uid();
+        assert_eq!(owner(&beside(&path, "-lock")), owner(&path));
     }
 }

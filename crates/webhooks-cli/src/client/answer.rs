@@ -10,7 +10,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::unreachable::unreachable;
-use crate::failure::{Exit, Failure, MAX_PAUSE, PAUSE, not_a_service};
+use crate::failure::{Exit, Failure, MAX_PAUSE, NO_KEY, PAUSE, not_a_service};
 use crate::visible::visible;
 
 /// The most bytes of an answer: more than a page of the largest events has.
@@ -18,6 +18,12 @@ const MAX_ANSWER: usize = 256 * 1024 * 1024;
 
 /// The beginning of a service's answer for a path that it does not have.
 const NO_PATH: &str = "There is no such path";
+
+/// A part of the reasons for which an [`AddressPolicy`](webhooks_http::AddressPolicy) refuses an address or a host.
+const REFUSED_ADDRESS: &str = " is not an allowed ";
+
+/// The path of the API, which a client adds to the URL of a server.
+const API: &str = "/api/v1";
 
 /// The most characters of an error's text that are shown.
 const SHOWN: usize = 2_000;
@@ -89,7 +95,7 @@ impl Answer {
     /// Returns the failure that it tells, if its status is none of success.
     pub(crate) fn refused(&self) -> Failure {
         let status = self.status;
-        if let Some(hint) = foreign(status, &self.body) {
+        if let Some(hint) = self.foreign() {
             let text = format!("{} is no webhook service: it answers {status}", self.server);
             return Failure::new(Exit::Unreachable, text).hint(hint);
         }
@@ -107,14 +113,25 @@ impl Answer {
         };
         let failure = Failure::new(exit, visible(&text));
         match status {
-            StatusCode::UNAUTHORIZED => failure.hint(
-                "give a key with --key @FILE or WEBHOOKS_KEY; if all are lost, `webhooks key create NAME --role admin \
-                 --database FILE` makes one",
+            StatusCode::UNAUTHORIZED => failure.hint(NO_KEY),
+            StatusCode::UNPROCESSABLE_ENTITY if detail.contains(REFUSED_ADDRESS) => failure.hint(
+                "`webhooks serve --dev` allows this machine, and `webhooks serve --allow-network CIDR` a network of \
+                 yours",
             ),
-            StatusCode::TOO_MANY_REQUESTS => failure.passes_after(self.wait()),
+            // A longer wait is the limit of a day, which does not pass while somebody waits.
+            StatusCode::TOO_MANY_REQUESTS if self.wait() <= MAX_PAUSE => {
+                failure.passes_after(self.wait())
+            }
             _ if status.is_server_error() => failure.passes_after(self.wait()),
             _ => failure,
         }
+    }
+
+    /// Returns the hint for an answer that is not that of a webhook service at this URL, if it is one.
+    pub(crate) fn foreign(&self) -> Option<&'static str> {
+        let hint = foreign(self.status, &self.body)?;
+        let has_api = self.server.path().trim_end_matches('/').ends_with(API);
+        Some(if has_api { "leave out /api/v1: every request adds it" } else { hint })
     }
 
     /// Returns the reason that the server gives.

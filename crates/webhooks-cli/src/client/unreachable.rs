@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 
+use rustls::CertificateError;
 use url::Url;
 
 use crate::failure::{Exit, Failure, causes};
@@ -11,11 +12,8 @@ use crate::failure::{Exit, Failure, causes};
 pub(super) fn unreachable(server: &Url, error: reqwest::Error) -> Failure {
     let exit =
         if error.is_timeout() && !error.is_connect() { Exit::TimedOut } else { Exit::Unreachable };
-    let hint = if is_of_authority(&error) {
-        "the certificate of an authority cannot be that of a server: make one with \
-         `-addext basicConstraints=critical,CA:FALSE`"
-    } else if is_untrusted(&error) {
-        "--ca FILE trusts the authority that issued the certificate, or a certificate itself"
+    let hint = if let Some(reason) = causes(&error).find_map(refused_certificate) {
+        hint_at(reason)
     } else if server.scheme() == "https" && causes(&error).any(speaks_no_tls) {
         "this port speaks no TLS: use http://"
     } else {
@@ -24,22 +22,37 @@ pub(super) fn unreachable(server: &Url, error: reqwest::Error) -> Failure {
     Failure::new(exit, format!("no answer from {server}")).because(error.without_url()).hint(hint)
 }
 
-/// Returns whether a server shows the certificate of an authority as its own, as `openssl req -x509` makes it by
-/// default. rustls has no variant for it, only the text of the crate below.
-fn is_of_authority(error: &reqwest::Error) -> bool {
-    is_untrusted(error) && format!("{error:?}").contains("CaUsedAsEndEntity")
+/// Returns what to do about a certificate that was refused.
+fn hint_at(reason: &CertificateError) -> &'static str {
+    match reason {
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "the certificate is for other names: name the server by one of them with --server, or get a certificate \
+             with this name"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "get a new certificate for the server, and look at the clock of this machine"
+        }
+        // `openssl req -x509` makes such a certificate by default. rustls has no variant for it, only the text of the
+        // crate below.
+        other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "the certificate of an authority cannot be that of a server: make one with \
+             `-addext basicConstraints=critical,CA:FALSE`"
+        }
+        _ => "--ca FILE trusts the authority that issued the certificate, or a certificate itself",
+    }
 }
 
-/// Returns whether a server was reached and its certificate refused.
-fn is_untrusted(error: &reqwest::Error) -> bool {
-    causes(error).any(refuses_certificate)
-}
-
-fn refuses_certificate(error: &(dyn Error + 'static)) -> bool {
+/// Returns why a certificate was refused, if an error, or the one in it, tells that.
+fn refused_certificate<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e CertificateError> {
     // An I/O error passes over the error in it when it tells its source, and there may be another one in it.
     let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    inner.is_some_and(|inner| refuses_certificate(inner))
-        || matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
+    if let Some(reason) = inner.and_then(|inner| refused_certificate(inner)) {
+        return Some(reason);
+    }
+    match error.downcast_ref() {
+        Some(rustls::Error::InvalidCertificate(reason)) => Some(reason),
+        _ => None,
+    }
 }
 
 /// Returns whether an error, or the one in it, is that of an answer that is no TLS.

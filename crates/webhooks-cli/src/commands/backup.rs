@@ -36,6 +36,10 @@ pub(crate) async fn run(args: BackupArgs, context: &Context) -> Result<(), Failu
         }
     };
     let database = database_file(&name, &text)?;
+    if !database.exists() {
+        let text = format!("cannot read \"{}\": there is no such file", database.display());
+        return Err(Failure::usage(text).hint("--database FILE names that of the service"));
+    }
     let (to, existing) = (args.to.clone(), existing(args.force));
     let from = database.clone();
     advise(context, &to, args.force);

@@ -10,15 +10,17 @@ use super::delivery_tail::TailArgs;
 use super::endpoint_health::Health;
 use super::{job, poller_attempts};
 use crate::application_option::ApplicationOption;
-use crate::body::name_statuses;
+use crate::body::{name_of, name_statuses};
 use crate::client::Client;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::list::ListOptions;
 use crate::table::Column;
+use crate::visible::visible;
 
-const ENDPOINTS: [Column; 4] = [
+const ENDPOINTS: [Column; 5] = [
     Column("ENDPOINT", "/id"),
+    Column("UID", "/uid"),
     Column("URL", "/url"),
     Column("STATUS", "/statusText"),
     Column("NEXT ATTEMPT", "/nextAttempt"),
@@ -75,9 +77,9 @@ enum DeliveryAction {
         #[arg(long, value_name = "ID")]
         endpoint: Option<String>,
     },
-    /// Make an attempt now at what waits for its retry, or failed
+    /// Make an attempt now at what failed, waits for its retry, or waits because its endpoint is held
     #[command(
-        before_help = "Examples:\n  webhooks delivery retry msg_2x --endpoint crm --app acme\n  webhooks delivery retry --where 'status:sending endpoint:crm' --rate 50/s --app acme"
+        before_help = "Examples:\n  webhooks delivery retry msg_2x --endpoint crm --app acme\n  webhooks delivery retry --endpoint crm --app acme\n  webhooks delivery retry --where 'status:sending endpoint:crm' --rate 50/s --app acme"
     )]
     Retry(RepairArgs),
     /// Deliver once more what failed or was cancelled; --where works for many
@@ -175,12 +177,15 @@ pub(crate) async fn show(
         let found = json!({ "event": event, "deliveries": endpoints, "attempts": attempts });
         return Ok(context.output.json(&found)?);
     }
+    let holds = find_holds(client, app, &mut endpoints).await;
     context.output.rows(&ENDPOINTS, &endpoints)?;
     if !attempts.is_empty() {
         context.output.line("")?;
         context.output.rows(&ATTEMPTS, &attempts)?;
     }
-    tell_health(client, context, app, &endpoints).await;
+    for hold in holds {
+        context.output.note(visible(&hold));
+    }
     let failed = endpoints.iter().filter(|found| found["statusText"] == "fail");
     let mut failed = failed.filter_map(|found| found["id"].as_str());
     // Nothing is sent to a poller.
@@ -192,17 +197,25 @@ pub(crate) async fn show(
     Ok(())
 }
 
-/// Tells what holds back the deliveries that wait.
-async fn tell_health(client: &Client, context: &Context, app: &str, endpoints: &[Value]) {
-    let waits =
-        |found: &&Value| found["statusText"] == "pending" || found["statusText"] == "sending";
-    let waiting = endpoints.iter().filter(waits).filter_map(|found| found["id"].as_str());
-    let waiting = waiting.filter(|id| !poller_attempts::is_poller(id));
-    for id in waiting.take(MAX_HEALTH) {
-        if let Some(health) = Health::find(client, app, id).await.filter(Health::holds) {
-            context.output.note(format!("{id} is {}", health.text(Timestamp::now())));
+/// Returns the words about what holds back the deliveries that wait. Their next attempts are put off as long.
+async fn find_holds(client: &Client, app: &str, endpoints: &mut [Value]) -> Vec<String> {
+    let mut told = Vec::new();
+    let waits = |found: &&mut Value| {
+        let is_poller = found["id"].as_str().is_some_and(poller_attempts::is_poller);
+        !is_poller && (found["statusText"] == "pending" || found["statusText"] == "sending")
+    };
+    for found in endpoints.iter_mut().filter(waits).take(MAX_HEALTH) {
+        let id = found["id"].as_str().unwrap_or_default();
+        let health = Health::find(client, app, id).await.filter(Health::holds);
+        let Some(health) = health else { continue };
+        told.push(format!("{} is {}", name_of(found), health.text(Timestamp::now())));
+        let next = found["nextAttempt"].as_str().and_then(|next| next.parse::<Timestamp>().ok());
+        let until = health.until().filter(|until| next.is_some_and(|next| next < *until));
+        if let Some(until) = until {
+            found["nextAttempt"] = json!(until.to_string());
         }
     }
+    told
 }
 
 /// Returns the attempts at an event, and the endpoints as they got it.

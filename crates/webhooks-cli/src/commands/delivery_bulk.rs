@@ -1,20 +1,24 @@
 //! Many deliveries, repaired one by one from here.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use clap::ValueEnum as _;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use webhooks_core::Timestamp;
 use webhooks_dispatch::clock::{Clock as _, MonotonicTime, SystemClock};
 
-use super::delivery_repair::{Found, Repair, grouped};
+use super::delivery_list::endpoints;
+use super::delivery_repair::{Found, MAX_NAMED, Repair, grouped};
 use super::endpoint_health::Health;
+use crate::body::name_of;
 use crate::client::Client;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
-use crate::query::Status;
+use crate::query::{Query, Status};
 use crate::visible::visible;
 
 /// The most refusals that are told with their reasons.
@@ -128,7 +132,7 @@ impl Bulk<'_> {
         Health::find(self.client, self.app, endpoint).await
     }
 
-    /// Says that one delivery was repaired, and what its endpoint's health from before means for it.
+    /// Says that one delivery was repaired, whose endpoint had this health before.
     pub(crate) fn tell(
         &self,
         event: &str,
@@ -141,18 +145,144 @@ impl Bulk<'_> {
             return Ok(output.json(&json!({ "id": event, "endpoint": endpoint, "done": done }))?);
         }
         output.note(match self.repair {
-            Repair::Replay | Repair::Retry => {
-                format!("{event} is delivered to {endpoint} once more")
-            }
             Repair::Cancel => format!("{event} is cancelled for {endpoint}"),
-        });
-        let Some(before) = before.filter(|health| health.holds()) else { return Ok(()) };
-        output.note(if before.yields() {
-            format!("{endpoint} was {}; it is tried now", before.why())
-        } else {
-            format!("{endpoint} is {}", before.text(Timestamp::now()))
+            Repair::Replay | Repair::Retry if before.is_some_and(Health::holds) => {
+                format!("{event} waits for its turn at {endpoint}")
+            }
+            Repair::Replay => format!("{event} is tried again at {endpoint}"),
+            Repair::Retry => format!("{event} is tried now at {endpoint}"),
         });
         Ok(())
+    }
+
+    /// Says what the health of an endpoint means for deliveries that somebody wants to be tried. `verb` is *is* or
+    /// *was*.
+    pub(crate) fn tell_health(&self, endpoint: &str, verb: &str, health: &Health) {
+        if !health.holds() {
+            return;
+        }
+        self.context.output.note(if health.yields() {
+            format!(
+                "{endpoint} {verb} {}; the delivery that has waited longest there is tried at once, and the rest \
+                 follows if it succeeds",
+                health.why()
+            )
+        } else {
+            format!("{endpoint} is {}", health.text(Timestamp::now()))
+        });
+    }
+
+    /// Suggests how to see what becomes of events that are tried.
+    pub(crate) fn hint_at(&self, events: &BTreeSet<&String>) {
+        let (output, app) = (self.context.output, self.app);
+        if self.repair == Repair::Cancel {
+            return;
+        }
+        match (events.first(), events.len()) {
+            (None, _) => {}
+            (Some(event), 1) => output
+                .hint(format!("what becomes of it: webhooks delivery show {event} --app {app}")),
+            _ => self.hint_at_tail(),
+        }
+    }
+
+    fn hint_at_tail(&self) {
+        let app = self.app;
+        self.context
+            .output
+            .hint(format!("what becomes of them: webhooks delivery tail since:10m --app {app}"));
+    }
+
+    /// Returns the failure for an event that is named and has no delivery of these statuses: it tells those of the
+    /// deliveries that were `found`, and the command that is for them.
+    pub(crate) fn none_is_meant(
+        &self,
+        event: &str,
+        (query, statuses): (&Query, &[Status]),
+        found: &[Value],
+    ) -> Failure {
+        let refused = |text: String| Failure::new(Exit::Refused, text);
+        if found.is_empty() {
+            return refused(format!("there is no delivery of {event}"));
+        }
+        let words: Vec<_> = statuses.iter().map(|status| status.word()).collect();
+        let status = |found: &Value| visible(found["statusText"].as_str().unwrap_or_default());
+        let present = found.iter().take(MAX_NAMED);
+        let present = present.map(|one| format!("{} at {}", status(one), visible(name_of(one))));
+        let failure = refused(format!(
+            "no delivery of {event} has the status {}: {}",
+            words.join(" or "),
+            present.collect::<Vec<_>>().join(", ")
+        ));
+        let first = |wanted: &[Status]| {
+            found.iter().find(|one| wanted.iter().any(|status| one["statusText"] == status.word()))
+        };
+        let of = |word: &str, one: &Value, is_any: bool| {
+            let endpoint = if is_any || !query.endpoints.is_empty() {
+                format!(" --endpoint {}", name_of(one))
+            } else {
+                String::new()
+            };
+            format!("webhooks delivery {word} {event}{endpoint} --app {}", self.app)
+        };
+        if self.repair == Repair::Cancel {
+            failure
+        } else if let Some(one) = first(&[Status::Pending, Status::Sending]) {
+            failure.hint(format!("it waits; to try it now: {}", of("retry", one, false)))
+        } else if let Some(one) = first(&[Status::Fail, Status::Canceled]) {
+            failure.hint(format!("it has ended; to deliver it: {}", of("replay", one, false)))
+        } else if let Some(one) = first(&[Status::Success]) {
+            let again = of("replay", one, true);
+            failure.hint(format!("it was delivered; to deliver it once more: {again}"))
+        } else {
+            failure
+        }
+    }
+
+    /// Says how many deliveries have other statuses than those of a query that finds nothing, and what holds them
+    /// back, if the numbers cost a request for each of a few endpoints.
+    pub(crate) async fn tell_others(&self, query: &Query) {
+        let output = self.context.output;
+        // A time chooses by acceptance here, and a replay changes it in the numbers.
+        let has_numbers = query.types.is_empty()
+            && query.codes.is_empty()
+            && query.channel.is_none()
+            && query.tag.is_none()
+            && query.since.is_none()
+            && query.until.is_none();
+        if output.is_json() || !has_numbers {
+            return;
+        }
+        let Ok(endpoints) = endpoints(self.client, self.app, query).await else { return };
+        if endpoints.len() > MAX_NAMED {
+            return;
+        }
+        for endpoint in endpoints {
+            let path = ["app", self.app, "endpoint", &endpoint, "stats"];
+            let Ok(stats) = self.client.get(&path, &[]).await else { continue };
+            let count = |status: Status| stats[status.word()].as_u64().unwrap_or_default();
+            let others =
+                Status::value_variants().iter().filter(|one| !query.statuses.contains(one));
+            let others = others.copied().filter(|one| count(*one) > 0);
+            let others: Vec<_> =
+                others.map(|one| format!("{} {}", count(one), one.word())).collect();
+            if others.is_empty() {
+                continue;
+            }
+            output.note(format!("{endpoint} has others: {}", others.join(", ")));
+            let waits = count(Status::Pending) + count(Status::Sending) > 0;
+            if waits && let Some(health) = self.health(&endpoint).await {
+                if health.holds() {
+                    output.note(format!("{endpoint} is {}", health.text(Timestamp::now())));
+                }
+                if self.repair == Repair::Replay {
+                    let app = self.app;
+                    output.hint(format!(
+                        "to try now what waits: webhooks delivery retry --endpoint {endpoint} --app {app}"
+                    ));
+                }
+            }
+        }
     }
 
     /// Repairs all, one after the other, until Ctrl-C.
@@ -205,7 +335,8 @@ impl Bulk<'_> {
     /// Prints what was done, and fails unless all was.
     pub(crate) fn end(&self, matched: usize, ended: Ended) -> Result<(), Failure> {
         let Ended { done, refused, passed_over, jobs, may_have_begun, stopped } = ended;
-        let (output, word) = (self.context.output, self.repair.done());
+        let output = self.context.output;
+        let counted = self.counted(done, matched);
         let passed = self.passed(passed_over);
         if output.is_json() {
             let mut summary = self.summary(matched, (done, refused));
@@ -222,15 +353,13 @@ impl Bulk<'_> {
             jobs.iter().try_for_each(|id| output.line(id))?;
             output.hint("its progress: webhooks delivery jobs ID");
         } else if stopped.is_none() {
-            output.note(format!("{word} {} of {}{passed}", grouped(done), grouped(matched)));
+            output.note(format!("{counted}{passed}"));
+            if self.repair != Repair::Cancel && done > 0 {
+                self.hint_at_tail();
+            }
         }
         if let Some(failure) = stopped {
-            let text = format!(
-                "{}: {word} {} of {}, {refused} refused{passed}",
-                failure.one_line(),
-                grouped(done),
-                grouped(matched)
-            );
+            let text = format!("{}: {counted}, {refused} refused{passed}", failure.one_line());
             return Err(Failure::new(failure.exit, text).hint(how_to_go_on(&jobs, may_have_begun)));
         }
         if refused > 0 {
@@ -244,6 +373,17 @@ impl Bulk<'_> {
     pub(crate) fn summary(&self, matched: usize, (done, refused): (usize, usize)) -> Value {
         let word = self.repair.done();
         json!({ "done": word, "matched": matched, "deliveries": done, "refused": refused })
+    }
+
+    /// Returns the words for the number that was repaired. An attempt at them is still to be made.
+    fn counted(&self, done: usize, matched: usize) -> String {
+        let (done, matched) = (grouped(done), grouped(matched));
+        match self.repair {
+            Repair::Replay | Repair::Retry => {
+                format!("{done} of {matched} are back in the queue")
+            }
+            Repair::Cancel => format!("cancelled {done} of {matched}"),
+        }
     }
 
     /// Returns the words about the deliveries that were passed over, if there are any.

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
+use webhooks_core::Timestamp;
 
 use super::confirm::Confirm;
 use super::delivery_bulk::{Bulk, Ended, Pace, Refusal, Repaired};
 use super::delivery_job;
 use super::delivery_list::{QueryOptions, each, endpoints};
+use super::endpoint_health::Health;
 use crate::body::name_statuses;
 use crate::client::Client;
 use crate::context::Context;
@@ -23,8 +25,8 @@ use crate::visible::visible;
 /// The most deliveries that one command handles.
 const MAX_FOUND: usize = 1_000_000;
 
-/// The most endpoints that a question names.
-const MAX_NAMED: usize = 10;
+/// The most endpoints that a question names, and whose health and numbers are told.
+pub(crate) const MAX_NAMED: usize = 10;
 
 const COUNTS: [Column; 2] = [Column("ENDPOINT", "/endpoint"), Column("MATCHED", "/matched")];
 
@@ -33,7 +35,7 @@ const COUNTS: [Column; 2] = [Column("ENDPOINT", "/endpoint"), Column("MATCHED", 
 pub(crate) enum Repair {
     /// Delivers what has ended once more.
     Replay,
-    /// Tries now what waits for its retry, and what failed.
+    /// Tries now what waits, and what failed.
     Retry,
     /// Ends what waits.
     Cancel,
@@ -110,8 +112,8 @@ impl Repair {
     /// may have delivered it meanwhile.
     fn condition(self, query: &Query) -> Vec<Status> {
         let mut statuses = Vec::new();
-        // The server cancels only what waits.
-        if self == Self::Cancel || query.statuses.is_empty() {
+        // The server cancels only what waits. A delivery that is named with its endpoint may have any status.
+        if self == Self::Cancel || (query.statuses.is_empty() && !query.endpoints.is_empty()) {
             return statuses;
         }
         // One that is to be retried may have been replayed meanwhile: an attempt now is no second delivery.
@@ -139,6 +141,7 @@ impl Repair {
         }
         if query.statuses.is_empty() {
             query.statuses = allowed.iter().take(by_default).copied().collect();
+            query.or_held = self == Self::Retry;
         }
         Ok(())
     }
@@ -175,7 +178,7 @@ impl RepairArgs {
                     "--since and --until are for --where: events are named here",
                 ));
             }
-            // One that is named is repeated whatever became of it.
+            // One that is named with its endpoint is repeated whatever became of it.
             return Ok(query);
         }
         repair.choose(&mut query)?;
@@ -204,10 +207,20 @@ impl RepairArgs {
         let found = find(client, context, app, &query).await?;
         let count = found.count();
         if self.dry_run {
-            return end_dry(&bulk, &found);
+            end_dry(&bulk, &found)?;
+        } else if count == 0 {
+            bulk.end(0, Ended::default())?;
         }
         if count == 0 {
-            return bulk.end(0, Ended::default());
+            bulk.tell_others(&query).await;
+        }
+        if self.dry_run || count == 0 {
+            return Ok(());
+        }
+        for of in found.endpoints.iter().take(MAX_NAMED) {
+            if let Some(health) = bulk.health(&of.endpoint).await {
+                bulk.tell_health(&of.endpoint, "is", &health);
+            }
         }
         self.confirm.ask(context, &question(&found, repair, self.rate))?;
         let by_jobs = if is_job { delivery_job::run(&bulk, &query, &found).await? } else { None };
@@ -262,8 +275,14 @@ async fn find(
 ) -> Result<Found, Failure> {
     let (mut found, mut count) = (Found::default(), 0);
     for endpoint in endpoints(client, app, query).await? {
-        let mut deliveries = Vec::new();
-        each(client, (app, &endpoint), query, |row| {
+        let (mut deliveries, mut query) = (Vec::new(), query.clone());
+        if query.or_held && is_held(client, app, &endpoint).await {
+            query.statuses.push(Status::Pending);
+        }
+        each(client, (app, &endpoint), &query, |row| {
+            if query.or_held && is_scheduled(&row) {
+                return ControlFlow::Continue(());
+            }
             let status = row["statusText"].as_str().unwrap_or_default();
             let status = query.statuses.iter().find(|one| one.word() == status).copied();
             deliveries.push((row["id"].as_str().unwrap_or_default().to_owned(), status));
@@ -288,6 +307,17 @@ async fn find(
     context.output.end_progress();
     found.endpoints.sort_by_key(|of| std::cmp::Reverse(of.deliveries.len()));
     Ok(found)
+}
+
+/// Returns whether an endpoint is held back, and would be tried if somebody asks for it.
+async fn is_held(client: &Client, app: &str, endpoint: &str) -> bool {
+    Health::find(client, app, endpoint).await.is_some_and(|health| health.yields())
+}
+
+/// Returns whether a delivery waits for the time for which its event is scheduled.
+fn is_scheduled(row: &Value) -> bool {
+    let time = row["deliverAt"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
+    row["statusText"] == Status::Pending.word() && time.is_some_and(|time| time > Timestamp::now())
 }
 
 /// Returns the question before a bulk, such as `4,310 match (ep_2 4,102; ep_9 208). Replay at 50/s, about 86 s?`
@@ -340,6 +370,7 @@ fn without_repeats(events: &[String]) -> impl Iterator<Item = &String> {
 /// Repairs the deliveries of events that are named. One that cannot be does not stop the others.
 async fn named(bulk: &Bulk<'_>, events: &[String], query: &Query) -> Result<(), Failure> {
     let (mut refusals, mut count, mut pace) = (Vec::new(), 0, Pace::new(bulk.rate));
+    let (mut done, mut told) = (BTreeSet::new(), BTreeSet::new());
     for event in without_repeats(events) {
         let endpoints = match endpoints_of(bulk, event, query).await {
             Ok(endpoints) => endpoints,
@@ -355,7 +386,13 @@ async fn named(bulk: &Bulk<'_>, events: &[String], query: &Query) -> Result<(), 
             pace.turn().await;
             let before = bulk.health(&endpoint).await;
             match bulk.one(event, &endpoint).await {
-                Ok(Repaired::Done) => bulk.tell(event, &endpoint, before.as_ref())?,
+                Ok(Repaired::Done) => {
+                    bulk.tell(event, &endpoint, before.as_ref())?;
+                    done.insert(event);
+                    if let Some(before) = before.filter(|_| told.insert(endpoint.clone())) {
+                        bulk.tell_health(&endpoint, "was", &before);
+                    }
+                }
                 Ok(Repaired::PassedOver(failure)) => {
                     refusals.push(Refusal { event: event.clone(), endpoint, failure });
                 }
@@ -366,6 +403,7 @@ async fn named(bulk: &Bulk<'_>, events: &[String], query: &Query) -> Result<(), 
             }
         }
     }
+    bulk.hint_at(&done);
     match refusals.len() {
         0 => Ok(()),
         1 if count == 1 => Err(refusals.swap_remove(0).failure),
@@ -387,24 +425,24 @@ async fn endpoints_of(bulk: &Bulk<'_>, event: &str, query: &Query) -> Result<Vec
     let mut found = bulk.client.list(&path, &[], usize::MAX).await?;
     name_statuses(&mut found);
     let (allowed, by_default) = bulk.repair.statuses();
-    let statuses = if query.statuses.is_empty() {
-        allowed.get(..by_default).unwrap_or(allowed)
-    } else {
-        &query.statuses
+    let statuses = match (&query.statuses[..], bulk.repair) {
+        // Its endpoint may be held, and an attempt now is what is asked for.
+        ([], Repair::Retry) => allowed,
+        ([], Repair::Replay | Repair::Cancel) => allowed.get(..by_default).unwrap_or(allowed),
+        (chosen, _) => chosen,
     };
-    let is_meant = |found: &&Value| {
+    let is_named = |found: &Value| {
         let is_named =
             |name: &String| [&found["id"], &found["uid"]].into_iter().any(|id| id == name);
-        (query.endpoints.is_empty() || query.endpoints.iter().any(is_named))
-            && statuses.iter().any(|status| found["statusText"] == status.word())
+        query.endpoints.is_empty() || query.endpoints.iter().any(is_named)
     };
+    found.retain(is_named);
+    let is_meant =
+        |found: &&Value| statuses.iter().any(|status| found["statusText"] == status.word());
     let meant = found.iter().filter(is_meant);
     let meant: Vec<_> = meant.filter_map(|found| found["id"].as_str().map(str::to_owned)).collect();
     if meant.is_empty() {
-        let words: Vec<_> = statuses.iter().map(|status| status.word()).collect();
-        let text = format!("no delivery of {event} has the status {}", words.join(" or "));
-        return Err(Failure::new(Exit::Refused, text)
-            .hint("--endpoint ID names one whatever its status is"));
+        return Err(bulk.none_is_meant(event, (query, statuses), &found));
     }
     Ok(meant)
 }

@@ -56,9 +56,7 @@ pub(crate) async fn run(args: DoctorArgs, context: &Context) -> Result<(), Failu
     let serve = context.matches_of("serve")?;
     let (client, refused) = match context.client() {
         Ok(client) => (client, None),
-        Err(failure) => {
-            (Client::new(&context.global.server, None, &context.global)?, Some(failure))
-        }
+        Err(failure) => (context.client_without_key()?, Some(failure)),
     };
     context.output.progress("looking");
     let Findings { mut checks, metrics, version, is_usable } =

@@ -37,6 +37,11 @@ impl Health {
         }
     }
 
+    /// Returns the time of the next attempt, for an endpoint that is held.
+    pub(crate) fn until(&self) -> Option<Timestamp> {
+        self.0["until"].as_str().and_then(|until| until.parse().ok())
+    }
+
     /// Returns the state and the reason, such as `held: 5 failures in a row`.
     pub(crate) fn why(&self) -> String {
         let failures = match self.0["failures"].as_u64() {
@@ -61,8 +66,7 @@ impl Health {
     /// Returns all of it, such as `held: 5 failures in a row; the next attempt is made in 2m 40s`.
     pub(crate) fn text(&self, now: Timestamp) -> String {
         let why = self.why();
-        let until = self.0["until"].as_str().and_then(|until| until.parse::<Timestamp>().ok());
-        match (self.state(), until, self.0["failingSince"].as_str()) {
+        match (self.state(), self.until(), self.0["failingSince"].as_str()) {
             ("held", Some(until), _) => {
                 let left = Duration::from_secs(until.saturating_since(now).as_secs().max(1));
                 let left = humantime::format_duration(left);

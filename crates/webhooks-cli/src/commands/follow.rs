@@ -1,12 +1,14 @@
 //! The wait for the deliveries of an event.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value;
+use webhooks_core::Timestamp;
 use webhooks_dispatch::clock::{Clock as _, SystemClock};
 
+use super::endpoint_health::Health;
 use crate::body::{name_of, name_statuses};
 use crate::client::Client;
 use crate::context::Context;
@@ -21,8 +23,15 @@ const NAMED: usize = 10;
 /// The pause between two looks at the deliveries.
 const PAUSE: Duration = Duration::from_millis(200);
 
-const COLUMNS: [Column; 4] = [
+/// The time for the last look, after that of the wait.
+const LAST_LOOK: Duration = Duration::from_secs(5);
+
+/// The looks without news after which the health of endpoints is asked for; then after twice as many each time.
+const QUIET: u32 = 4;
+
+const COLUMNS: [Column; 5] = [
     Column("ENDPOINT", "/id"),
+    Column("UID", "/uid"),
     Column("URL", "/url"),
     Column("STATUS", "/statusText"),
     Column("NEXT ATTEMPT", "/nextAttempt"),
@@ -60,20 +69,24 @@ impl Follow {
         ));
         let start = SystemClock.monotonic();
         let path = ["app", app, "msg", event, "endpoint"];
-        let mut told = Told::default();
+        let (mut told, mut quiet) = (Told::default(), Quiet::default());
         loop {
             let left = self.within.saturating_sub(SystemClock.monotonic().saturating_since(start));
             let list = async || client.list(&path, &[], usize::MAX).await;
-            let mut found = if left.is_zero() {
-                list().await?
-            } else {
-                tokio::select! {
-                    found = outlast(context.output, list) => found?,
-                    () = SystemClock.sleep(left) => continue,
+            let patience = if left.is_zero() { LAST_LOOK } else { left };
+            let mut found = tokio::select! {
+                found = outlast(context.output, list) => found?,
+                () = SystemClock.sleep(patience) => {
+                    if left.is_zero() {
+                        let text = "the server did not say in time what became of the event";
+                        return Err(Failure::new(Exit::TimedOut, text));
+                    }
+                    continue;
                 }
             };
             name_statuses(&mut found);
             told.tell((client, context), (app, event), &found).await;
+            quiet.tell((client, context), app, &found).await;
             let (waiting, all) = (found.iter().filter(|found| waits(found)).count(), found.len());
             if waiting == 0 || left.is_zero() {
                 context.output.end_progress();
@@ -133,6 +146,38 @@ impl Told {
             context.output.end_progress();
             context.output.note(failed(name_of(delivery), attempt, next));
             self.0.insert(id.to_owned(), next.to_owned());
+        }
+    }
+}
+
+/// The looks since the last delivery ended, and the endpoints of which people were told that they are held back.
+#[derive(Default)]
+struct Quiet {
+    looks: u32,
+    waiting: usize,
+    told: HashSet<String>,
+}
+
+impl Quiet {
+    /// Tells what holds back the deliveries that wait, once nothing has happened for a while.
+    async fn tell(&mut self, (client, context): (&Client, &Context), app: &str, found: &[Value]) {
+        let waiting: Vec<_> = found.iter().filter(|found| waits(found)).collect();
+        self.looks = if self.waiting == waiting.len() { self.looks.saturating_add(1) } else { 0 };
+        self.waiting = waiting.len();
+        if self.looks < QUIET || !self.looks.is_power_of_two() {
+            return;
+        }
+        let is_new =
+            |delivery: &&Value| delivery["id"].as_str().is_some_and(|id| !self.told.contains(id));
+        let new: Vec<_> = waiting.into_iter().filter(is_new).take(NAMED).collect();
+        for delivery in new {
+            let id = delivery["id"].as_str().unwrap_or_default();
+            let health = Health::find(client, app, id).await.filter(Health::holds);
+            let Some(health) = health else { continue };
+            context.output.end_progress();
+            let text = health.text(Timestamp::now());
+            context.output.note(visible(&format!("{} is {text}", name_of(delivery))));
+            self.told.insert(id.to_owned());
         }
     }
 }

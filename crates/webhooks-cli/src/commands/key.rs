@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use webhooks_admin::{Actor, AdminError, ApiKey, ApiKeyText, Entry, Grant, IdKind};
 use webhooks_core::Timestamp;
 
+use super::confirm::Confirm;
 use crate::body::add;
 use crate::client::Client;
 use crate::context::Context;
@@ -46,7 +47,7 @@ enum KeyAction {
     /// Make a key, and print it: it is shown this once
     #[command(before_help = "Examples:
   webhooks key create billing --role publisher --app acme --expires 90d > key.txt
-  webhooks key create admin --role admin --database /var/lib/webhooks/webhooks.db > key.txt")]
+  webhooks key create admin --role admin --database /var/lib/webhooks/webhooks.db > new-key.txt")]
     Create {
         /// Name for people
         name: String,
@@ -78,7 +79,7 @@ enum KeyAction {
     #[command(before_help = "Examples:\n  webhooks key list")]
     List(ListOptions),
     /// Make a key with the rights of another one, print it, and end the other
-    #[command(before_help = "Examples:\n  webhooks key rotate key_2x --grace 1h > key.txt")]
+    #[command(before_help = "Examples:\n  webhooks key rotate key_2x --grace 1h > new-key.txt")]
     Rotate {
         /// Id of the key that ends
         id: String,
@@ -96,6 +97,8 @@ enum KeyAction {
         /// Delay; at most 3 days
         #[arg(long = "in", value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
         delay: Duration,
+        #[command(flatten)]
+        confirm: Confirm,
     },
 }
 
@@ -158,7 +161,8 @@ pub(crate) async fn run(args: KeyArgs, context: &Context) -> Result<(), Failure>
         KeyAction::List(options) => {
             return options.run(&client, output, &KEYS, &[], &COLUMNS).await;
         }
-        KeyAction::Revoke { id, delay } => {
+        KeyAction::Revoke { id, delay, confirm } => {
+            confirm.ask(context, &format!("End key {id}? Programs with it are refused then."))?;
             let text = end(&client, &id, delay).await?;
             output.done(&id, "revoked", text)?;
         }

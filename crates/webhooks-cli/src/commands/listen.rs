@@ -109,9 +109,9 @@ pub(crate) struct ListenArgs {
 #[command(next_help_heading = "Misbehaviour")]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 struct Misbehaviour {
-    /// Status of usual answers, if no receiver behind has another
-    #[arg(long, value_name = "STATUS", default_value = "200", value_parser = status)]
-    respond: StatusCode,
+    /// Status of usual answers, if no receiver behind has another; 200 by default, and 401 for requests that do not verify
+    #[arg(long, value_name = "STATUS", value_parser = status)]
+    respond: Option<StatusCode>,
     /// Fail with this status: the first COUNT times, or always
     #[arg(long, value_name = "STATUS[:COUNT]", value_parser = failures)]
     fail: Option<Failures>,

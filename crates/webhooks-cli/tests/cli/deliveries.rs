@@ -116,11 +116,18 @@ fn an_endpoint_that_is_held_is_told_and_tried_at_once() {
     assert!(shown.contains("failures in a row; "), "{shown}");
     let shown = place.run(&["delivery", "show", "e1", "--endpoint", "crm"]);
     assert!(shown.err.contains("failures in a row; "), "{shown:?}");
-    is_mended.store(true, Ordering::SeqCst);
-    let retried = place.run(&["delivery", "retry", "e1", "--endpoint", "crm"]);
-    assert!(retried.err.contains("failures in a row; it is tried now"), "{retried:?}");
+    tries_what_waits_there(&place);
+    let retry = ["delivery", "retry", "e1", "--endpoint", "crm"];
+    let retried = place.run(&[&retry[..], &["e2"]].concat());
+    assert!(retried.err.contains("e1 waits for its turn at crm\n"), "{retried:?}");
+    assert_eq!(retried.err.matches(TRIED).count(), 1, "{retried:?}");
     retried.ok();
-    until(&place, &["endpoint", "show", "crm"], |found| found[0]["health"]["state"] == "sending");
+    is_mended.store(true, Ordering::SeqCst);
+    until(&place, &["endpoint", "show", "crm"], |found| {
+        // The attempt of the last wish may have found it as it was before.
+        place.run(&retry).ok();
+        found[0]["health"]["state"] == "sending"
+    });
     until(&place, &["delivery", "show", "e1"], |found| {
         found[0]["deliveries"][0]["statusText"] == "success"
     });
@@ -131,6 +138,91 @@ fn an_endpoint_that_is_held_is_told_and_tried_at_once() {
         retried.err.contains("crm is paused: its events wait until it is resumed"),
         "{retried:?}"
     );
+}
+
+/// The words about an endpoint that is held.
+const TRIED: &str =
+    "failures in a row; the delivery that has waited longest there is tried at once, and the rest";
+
+/// Goal: deliveries that were held before their first attempt are found, and those of a later time are left.
+fn tries_what_waits_there(place: &Place) {
+    for (id, at) in [("due", "0s"), ("later", "2h")] {
+        place.run(&["publish", "c.d", "{}", "--id", id, "--at", at]).ok();
+    }
+    let retry = ["delivery", "retry", "--where", "endpoint:crm type:c.d"];
+    assert_eq!(place.run(&[&retry[..], &["--dry-run"]].concat()).ok(), "crm\t1\n");
+    let replayed = place.run(&["delivery", "replay", "due"]);
+    assert!(
+        replayed.err.contains("no delivery of due has the status fail or canceled: "),
+        "{replayed:?}"
+    );
+    replayed.failed(6, &[" at crm\n", "webhooks delivery retry due --app "]);
+    let retried = place.run(&[&retry[..], &["--yes"]].concat());
+    assert!(retried.err.contains(TRIED), "{retried:?}");
+    assert!(retried.err.contains("1 of 1 are back in the queue"), "{retried:?}");
+    let retried = place.run(&["delivery", "retry", "due"]);
+    assert!(retried.err.contains("due waits for its turn at ep_"), "{retried:?}");
+    retried.ok();
+}
+
+#[test]
+fn a_query_that_finds_nothing_tells_what_there_is_instead() {
+    let (place, _served) = place();
+    for repair in ["retry", "replay"] {
+        let none = place.run(&["delivery", repair, "--endpoint", "crm"]);
+        assert!(none.err.contains("nothing matches\ncrm has others: 6 pending\n"), "{none:?}");
+        assert!(none.err.contains("crm is paused: its events wait"), "{none:?}");
+        none.ok();
+    }
+    let delivered =
+        place.run(&["delivery", "retry", "a.b-0", "--status", "fail", "--endpoint", "two"]);
+    let says =
+        ["has the status fail: success at two", "delivery replay a.b-0 --endpoint two --app "];
+    delivered.failed(6, &says);
+}
+
+#[test]
+fn a_wait_tells_what_holds_the_endpoint_back() {
+    let asked = AtomicUsize::new(0);
+    let url = fake_service(move |method, path| {
+        if method == "POST" {
+            return json(&json!({ "id": "msg_1", "eventType": "a.b" }));
+        }
+        if path.ends_with("/health") {
+            asked.fetch_add(1, Ordering::SeqCst);
+            return json(&json!({ "state": "paused" }));
+        }
+        let status = if asked.load(Ordering::SeqCst) == 0 { "pending" } else { "success" };
+        let delivery = json!({ "id": "ep_1", "uid": "crm", "statusText": status });
+        json(&json!({ "data": [delivery], "done": true, "iterator": null }))
+    });
+    let mut place = Place::new();
+    place.set("WEBHOOKS_SERVER", &url);
+    let waited = place.run(&["publish", "a.b", "--app", "acme", "--wait", "--within", "1m"]);
+    let says = "crm is paused: its events wait until it is resumed\n";
+    assert_eq!(waited.err.matches(says).count(), 1, "{waited:?}");
+    waited.ok();
+}
+
+#[test]
+fn a_next_attempt_is_not_before_the_end_of_a_hold() {
+    let url = fake_service(|_method, path| {
+        if path.ends_with("/health") {
+            return json(&json!({ "state": "held", "until": "2999-01-02T03:04:05Z" }));
+        }
+        let delivery = json!({ "id": "ep_1", "uid": "crm", "statusText": "sending",
+            "nextAttempt": "2026-01-02T03:04:05Z" });
+        let data = if path.ends_with("/endpoint") { json!([delivery]) } else { json!([]) };
+        json(&json!({ "data": data, "done": true, "iterator": null }))
+    });
+    let mut place = Place::new();
+    place.set("WEBHOOKS_SERVER", &url);
+    let words = ["delivery", "show", "one", "--endpoint", "crm", "--app", "acme"];
+    let shown = place.run(&words);
+    assert!(shown.err.contains("crm is held; the next attempt is made in "), "{shown:?}");
+    assert!(shown.ok().contains("\tsending\t2999-01-02T03:04:05"));
+    let shown = place.run(&[&words[..], &["--json"]].concat()).json();
+    assert_eq!(shown["deliveries"][0]["nextAttempt"], "2026-01-02T03:04:05Z");
 }
 
 #[test]
@@ -178,7 +270,7 @@ fn ctrl_c_in_a_bulk_tells_what_was_done() {
     let mut told = String::new();
     child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{told}");
-    assert!(told.contains("interrupted: replayed ") && told.contains(" of 6, 0 refused"), "{told}");
+    assert!(told.contains(" of 6 are back in the queue, 0 refused"), "{told}");
     assert!(told.contains("the same command finds them"), "{told}");
 }
 
@@ -235,7 +327,7 @@ fn one_that_was_delivered_meanwhile_is_passed_over() {
     });
     assert_eq!(place.run(&of_one("retry")).json(), expected);
     let told = place.run(&of_one("retry")[..7]);
-    assert!(told.err.contains("retried 0 of 1, 1 had ended meanwhile"), "{told:?}");
+    assert!(told.err.contains("0 of 1 are back in the queue, 1 had ended meanwhile"), "{told:?}");
     let place = with_one(|| answer("409 Conflict", "", br#"{ "code": "conflict" }"#));
     place.run(&of_one("retry")).failed(7, &["1 of 1 were refused"]);
 }
@@ -259,7 +351,7 @@ fn a_job_is_asked_for_once_more_if_the_answer_is_lost() {
     assert_eq!((&ended["deliveries"], &ended["jobs"]), (&json!(1), &json!(["qtask_1"])));
 
     let place = with_one(Vec::new);
-    let says = ["replayed 0 of 1", "it may have begun: `webhooks delivery jobs`"];
+    let says = ["0 of 1 are back in the queue", "it may have begun: `webhooks delivery jobs`"];
     place.run(&of_one("replay")).failed(3, &says);
 }
 

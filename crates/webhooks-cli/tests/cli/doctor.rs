@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::program::{Place, Served, read};
+use crate::program::{Place, Served, read, wait_for};
 use crate::waiting::until;
 
 /// The checks of a run, by name.
@@ -95,7 +95,9 @@ fn keys_that_are_wrong_missing_or_open_to_others_are_told() {
     checks.has("key", "failed", "401");
     checks.has("queue", "skipped", "401");
     checks.has("endpoint", "skipped", "valid key");
-    Checks::of(&place, &["--key", "@none"], 8).has("key", "failed", "cannot read none");
+    let missing = Checks::of(&place, &["--key", "@none"], 8);
+    missing.has("key", "failed", "cannot read none");
+    missing.has("key", "failed", "webhooks key create NAME --role admin --database FILE");
     let other = Place::new();
     Checks::of(&other, &["--server", &served.url], 8).has("key", "failed", "there is no key");
     place.write("config/webhooks/config.toml", "key = \"whkey_mine\"\n");
@@ -118,6 +120,40 @@ fn an_endpoint_that_gets_nothing_is_told() {
     look("crm").has("endpoint", "failed", "webhooks endpoint enable crm --app acme");
 }
 
+/// Checks that the advice for an endpoint that fails is to see why, to try again, and only then to end the attempts.
+#[track_caller]
+fn tells_what_mends(check: &Value) {
+    let mend = check["mend"].as_str().unwrap();
+    let commands = [
+        "`webhooks delivery show EVENT --app acme`",
+        "`webhooks delivery retry --where endpoint:crm --app acme`",
+        "`webhooks endpoint disable crm --app acme`",
+    ];
+    let places = commands.map(|command| mend.find(command));
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{mend}");
+}
+
+#[test]
+fn an_endpoint_that_is_held_is_named_before_its_deliveries_are_late() {
+    let (place, _served) = served();
+    for _ in 0..8 {
+        place.run(&["publish", "invoice.paid", "{}"]).ok();
+    }
+    let queue = wait_for("an open circuit breaker", || {
+        let told = Checks::of(&place, &[], 0).0;
+        let checks = told["checks"].as_array().unwrap();
+        let queue = checks.iter().find(|check| check["name"] == "queue").unwrap();
+        (queue["state"] == "warning").then(|| queue.clone())
+    });
+    let found = queue["found"].as_str().unwrap();
+    for text in ["8 deliveries wait in all", "1 endpoint is held after failures", "acme/crm fails"]
+    {
+        assert!(found.contains(text), "{text:?} is not in {found}");
+    }
+    assert!(!found.contains("none is late"), "{found}");
+    tells_what_mends(&queue);
+}
+
 /// The service knows its policy, whatever is set where the doctor runs.
 #[test]
 fn the_service_is_asked_whether_it_may_deliver() {
@@ -133,6 +169,7 @@ fn the_service_is_asked_whether_it_may_deliver() {
     // One attempt that failed is enough for a warning.
     let endpoint = checks().into_iter().find(|check| check["name"] == "endpoint").unwrap();
     assert_eq!(endpoint["state"], "warning", "{endpoint}");
+    tells_what_mends(&endpoint);
     assert!(endpoint["found"].as_str().unwrap().contains("its last attempt failed at 20"));
     assert!(
         policy()["found"].as_str().unwrap().contains("the service sends there"),
@@ -212,6 +249,8 @@ fn a_server_with_another_time_or_of_another_kind_is_told() {
     let other =
         answering("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     Checks::of(&place, &["--server", &other], 8).has("server", "failed", "404");
+    let with_path = format!("{other}/api/v1");
+    Checks::of(&place, &["--server", &with_path], 8).has("server", "failed", "leave out /api/v1");
 }
 
 /// Plants a secret in each place that holds one, and looks for them in all that is told.

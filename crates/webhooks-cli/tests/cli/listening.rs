@@ -130,7 +130,7 @@ fn it_ends_when_all_came_that_were_expected() {
     assert_eq!(listening.code(), Some(0));
 
     let mut listening = Listening::start(&place, &["--expect", "1", "--secret", "@secret"]);
-    has_status(&listening.post("", b"{}"), 200);
+    has_status(&listening.post("", b"{}"), 401);
     assert_eq!(listening.code(), Some(8));
     place
         .run(&["listen", "--expect", "1", "--within", "100ms"])
@@ -194,7 +194,7 @@ fn hostile_requests_do_not_end_it() {
     garbage.read_to_end(&mut Vec::new()).unwrap();
     drop(TcpStream::connect(&listening.address).unwrap());
     let escape = "x-github-event: a\u{9b}31m\r\nwebhook-signature: x\r\n";
-    has_status(&listening.post(escape, &vec![b'{'; 2 * 1024 * 1024]), 200);
+    has_status(&listening.post(escape, &vec![b'{'; 2 * 1024 * 1024]), 401);
     assert_eq!(listening.next()["verified"], false);
     let mut stream = TcpStream::connect(&listening.address).unwrap();
     let large = 17 * 1024 * 1024;
@@ -202,7 +202,7 @@ fn hostile_requests_do_not_end_it() {
     let mut start = [0; 12];
     stream.read_exact(&mut start).unwrap();
     assert_eq!(&start, b"HTTP/1.1 413");
-    has_status(&listening.post("", b"{}"), 200);
+    has_status(&listening.post("", b"{}"), 401);
     listening.next();
     let log = listening.log(&place);
     assert!(log.contains("answered 413 to a request: its body has more than 16 MiB"), "{log}");

@@ -64,6 +64,15 @@ fn a_key_of_a_file_is_made_while_no_service_uses_it() {
 }
 
 #[test]
+fn a_key_file_that_is_missing_or_empty_is_told_with_the_way_back() {
+    let place = Place::new();
+    place.write_private("empty", "");
+    let way = "webhooks key create NAME --role admin --database FILE";
+    place.run(&["app", "list", "--key", "@none"]).failed(2, &["cannot read none", way]);
+    place.run(&["app", "list", "--key", "@empty"]).failed(2, &["is empty", way]);
+}
+
+#[test]
 fn a_database_that_is_none_of_ours_is_refused_and_none_is_made() {
     let place = Place::new();
     make(&place, "none.db").failed(2, &["cannot open the database none.db"]);

@@ -30,7 +30,7 @@ fn an_action_without_an_answer_prints_what_was_done() {
     for (words, id, done) in [
         (&["event", "expunge", event][..], event, "expunged"),
         (&["event-type", "archive", "a.b"], "a.b", "archived"),
-        (&["key", "revoke", key], key, "revoked"),
+        (&["key", "revoke", key, "--yes"], key, "revoked"),
         (&["endpoint", "delete", "crm", "--yes"], "crm", "deleted"),
         (&["app", "delete", "acme", "--yes"], "acme", "deleted"),
         (&["serve", "--check"], "serve", "checked"),

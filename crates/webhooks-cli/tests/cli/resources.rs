@@ -109,8 +109,47 @@ fn a_key_has_the_rights_that_it_was_made_with() {
     let keys = rows(&place.run(&["key", "list", "--json"]).ok());
     let is_live = |key: &&Value| key["name"] == "billing" && key["id"] != id;
     let id = keys.iter().find(is_live).unwrap()["id"].as_str().unwrap();
-    place.run(&["key", "revoke", id]).ok();
+    place.run(&["key", "revoke", id]).failed(2, &["not confirmed", "--yes"]);
+    as_publisher(&["publish", "a.b", "{}"]).ok();
+    place.run(&["key", "revoke", id, "--yes"]).ok();
     as_publisher(&["publish", "a.b", "{}"]).failed(4, &["401"]);
+}
+
+#[test]
+fn a_key_that_may_not_list_applications_uses_its_own_or_asks_for_a_name() {
+    let mut place = Place::new();
+    let _served = place.serve(&[]);
+    place.run(&["app", "create", "Acme", "--uid", "acme"]).ok();
+    let make = |name: &str, more: &[&str]| {
+        let words = ["key", "create", name, "--role", "publisher"];
+        place.write_private(name, &place.run(&[&words[..], more].concat()).ok());
+    };
+    make("own", &["--app", "acme"]);
+    make("all", &[]);
+    let publish = |key: &str| place.run(&["publish", "a.b", "{}", "--key", key]);
+    publish("@own").ok();
+    publish("@all").failed(4, &["may not list applications", "name it with --app"]);
+    place.run(&["publish", "a.b", "{}", "--key", "@all", "--app", "acme"]).ok();
+    publish("whkey_bad").failed(4, &["401", "give a key with"]);
+}
+
+#[test]
+fn a_profile_of_the_command_line_counts_before_the_environment() {
+    let mut place = Place::new();
+    let served = place.serve(&[]);
+    place.run(&["app", "create", "Acme"]).ok();
+    let (url, key) = (&served.url, served.key.as_ref().unwrap());
+    let profile = format!("[profile.prod]\nserver = \"{url}\"\nkey = \"{key}\"\n");
+    place.write_private("config/webhooks/config.toml", &profile);
+    let other = "http://127.0.0.1:1";
+    place.write("webhooks.toml", &format!("server = \"{other}\"\n"));
+    place.set("WEBHOOKS_SERVER", other);
+    place.set("WEBHOOKS_KEY", "whkey_other");
+    let list = ["app", "list", "--profile", "prod"];
+    assert!(place.run(&list).ok().contains("Acme"));
+    place.run(&[&list[..], &["--server", other]].concat()).failed(3, &[other]);
+    place.set("WEBHOOKS_PROFILE", "prod");
+    place.run(&["app", "list"]).failed(3, &[other]);
 }
 
 #[test]
@@ -131,6 +170,11 @@ fn mistakes_are_told_with_their_exit_codes() {
     place.run(&["publish", "bad type", "{}", "--app", "a"]).failed(6, &["bad type"]);
     place.run(&["publish", "a.b", "{bad", "--app", "a"]).failed(2, &["not JSON"]);
     place.run(&["publish", "a.b", "@none.json", "--app", "a"]).failed(2, &["none.json"]);
+    place.write("inv.json", "{}");
+    let without_sign = ["publish", "a.b", "inv.json", "--app", "a"];
+    place.run(&without_sign).failed(2, &["did you mean @inv.json?"]);
+    let of_this_machine = ["endpoint", "create", "http://127.0.0.1:3571/hook", "--app", "a"];
+    place.run(&of_this_machine).failed(6, &["webhooks serve --dev", "--allow-network"]);
     place.run_with(&["publish", "a.b", "-", "--app", "a"], "{\"from\": \"stdin\"}").ok();
     place.run(&["app", "delete", "a"]).failed(2, &["--yes"]);
     place.run(&["app", "delete", "a", "--yes"]).ok();

@@ -105,6 +105,7 @@ fn a_url_that_is_not_that_of_the_service_is_told() {
     let other = fake_service(|_method, _path| answer("404 Not Found", "", b"<html>"));
     list(&other).failed(3, &["is no webhook service: it answers 404", "is there a base path"]);
     list(root).failed(3, &["is no webhook service", "is there a base path"]);
+    list(&format!("{}/api/v1/", served.url)).failed(3, &["leave out /api/v1"]);
     list(&served.url.replace("http://", "https://")).failed(3, &["use http://"]);
 }
 
@@ -217,6 +218,9 @@ fn a_value_of_the_environment_is_named_by_its_variable() {
         place.set(variable, value);
         place.run(&["serve", "--check"]).failed(2, &[says]);
     }
+    let mut place = Place::new();
+    place.set("WEBHOOKS_SERVER", "");
+    place.run(&["app", "list"]).failed(2, &["WEBHOOKS_SERVER is not an http or https URL"]);
     let mut place = Place::new();
     place.set("WEBHOOKS_LISTEN", "127.0.0.1:0");
     let given = ["serve", "--check", "--listen", "nowhere"];

@@ -68,6 +68,10 @@ fn commands_trust_a_certificate_that_they_are_told_to_trust() {
     place.unset("WEBHOOKS_CA");
     place.run(&["app", "list"]).failed(3, &["no answer from https://", "--ca FILE trusts"]);
     place.run(&["app", "list", "--ca", "ca.pem"]).ok();
+    let other_name = served.url.replace("127.0.0.1", "localhost");
+    place
+        .run(&["app", "list", "--ca", "ca.pem", "--server", &other_name])
+        .failed(3, &["the certificate is for other names"]);
     place.run(&["app", "list", "--ca", "none.pem"]).failed(2, &["cannot read none.pem"]);
     place.run(&["app", "list", "--ca", "key.pem"]).failed(2, &["key.pem", "no certificate in PEM"]);
 }

@@ -92,7 +92,8 @@ impl Scheduler {
     pub(crate) fn probe(&mut self, endpoint: EndpointNumber, now: MonotonicTime) {
         self.advance(now);
         let Some(index) = self.by_endpoint.get(&endpoint).copied() else { return };
-        if self.lanes[index].state != LaneState::Resting {
+        let lane = &self.lanes[index];
+        if lane.state != LaneState::Resting || !lane.rests_by_endpoint(self.now) {
             return;
         }
         let from = self.lanes[index].probe_early(self.now);

@@ -237,6 +237,12 @@ impl Lane {
         }
     }
 
+    /// Returns whether the endpoint itself is why the lane rests: it failed, or asked for a pause. When this machine has
+    /// no room, the lane rests for a moment only, and its endpoint has not failed.
+    pub(super) fn rests_by_endpoint(&self, now: MonotonicTime) -> bool {
+        self.breaker.failures() > 0 || self.rests_until > now + NO_ROOM_PAUSE
+    }
+
     /// Makes the next attempt a probe; returns the time from which it may start.
     pub(super) fn probe_early(&mut self, now: MonotonicTime) -> MonotonicTime {
         self.breaker.probe_early(self.rests_until, now)

@@ -281,7 +281,7 @@ fn a_probe_that_somebody_wants_does_not_wait_for_the_breaker() {
     scheduler.probe(to.number, at(2_000));
     assert!(scheduler.take(at(2_000)).is_none(), "one is under way");
     scheduler.finish(&probes.remove(0), failed, at(3_000));
-    assert_eq!(report(&mut scheduler, at(3_000)), (6, by_failures, rest(20)));
+    assert_eq!(report(&mut scheduler, at(3_000)), (6, by_failures, rest(10)), "as long as before");
     scheduler.probe(to.number, at(9_000));
     add_claimed(&mut scheduler, &to, 20, 2);
     let probe = scheduler.take(at(9_000)).unwrap();

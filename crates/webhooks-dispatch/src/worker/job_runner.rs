@@ -17,7 +17,7 @@ use crate::history::{Cursor, Page, Query};
 use crate::jobs::{Job, JobAdvance, JobProgress, JobState, JobWork, LeasedJob};
 use crate::observer::{Occurrence, WorkerPart};
 use crate::replaying::{PORTION, notify_replayed};
-use crate::store::{OperationError, Replay, ReplayMode, ReplayRequest, StoreError};
+use crate::store::{OperationError, Replay, ReplayCursor, ReplayMode, ReplayRequest, StoreError};
 use crate::store_ports::Store;
 
 /// The lease of a job: much longer than a portion takes.
@@ -161,7 +161,10 @@ impl<S: Store, T, C: Clock> Runner<'_, S, T, C> {
             .rate
             .map_or(PORTION, |rate| usize::try_from(rate.get()).unwrap_or(PORTION).min(PORTION));
         match &job.work {
-            JobWork::Replay(replay) => self.replay(job, replay.clone(), cursor, limit).await,
+            JobWork::Replay(replay) => {
+                let after = cursor.and_then(|cursor| cursor.parse().ok());
+                self.replay(job, replay.clone(), after, limit).await
+            }
             JobWork::ReplayFound(query) => {
                 let mut query = query.clone();
                 if query.statuses.is_empty() {
@@ -169,8 +172,10 @@ impl<S: Store, T, C: Clock> Runner<'_, S, T, C> {
                 }
                 let (found, next) = self.find(job, query, cursor, limit).await?;
                 let replay = Replay::Deliveries(found);
-                // One portion for all that were found: `limit` is at least their number.
-                let done = self.replay(job, replay, None, limit).await?.done;
+                // One portion for all that were found: `limit` is at least their number. Those of later pages begin
+                // at the first place, too, but have nobody probe their endpoints once more.
+                let after = cursor.map(|_| ReplayCursor::Ended(0));
+                let done = self.replay(job, replay, after, limit).await?.done;
                 Ok(Portion { done, next })
             }
             JobWork::Cancel(query) => {
@@ -208,10 +213,9 @@ impl<S: Store, T, C: Clock> Runner<'_, S, T, C> {
         &self,
         job: &Job,
         replay: Replay,
-        cursor: Option<&str>,
+        after: Option<ReplayCursor>,
         limit: usize,
     ) -> Result<Portion, OperationError> {
-        let after = cursor.and_then(|cursor| cursor.parse().ok());
         let (started_at, now) = (job.created_at, self.shared.engine.now().wall);
         let mode = ReplayMode::Replay;
         let request = ReplayRequest { replay, limit, started_at, now, after, mode };

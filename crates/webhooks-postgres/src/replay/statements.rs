@@ -6,7 +6,6 @@ use webhooks_core::{DeliveryId, TenantId, Timestamp};
 use webhooks_dispatch::{Undelivered, figures::FigureKind, store::ReplayRequest};
 use webhooks_registry::{Endpoint, EndpointKey};
 
-use crate::cancel_closed::{LockedRows, cancel_closed};
 use crate::row::{self, At};
 
 /// The number of events that are looked at for each missed one that is asked for: the endpoint may have
@@ -74,14 +73,11 @@ pub(super) async fn cancel_if_closed(
     cancel.execute(connection).await.map(drop)
 }
 
-/// Cancels some of the deliveries that are pending for earlier, closed rows of an open endpoint;
-/// returns whether there were any. It waits for other transactions that do so, so that the caller
-/// sees the outcome.
-pub(super) async fn cancel_for_earlier_rows(
+/// Returns an earlier, closed row of an open endpoint for which deliveries are pending.
+pub(super) async fn earlier_row(
     connection: &mut PgConnection,
     endpoint: &EndpointKey,
-    now: Timestamp,
-) -> Result<bool, sqlx::Error> {
+) -> Result<Option<i64>, sqlx::Error> {
     const EARLIER: &str = "SELECT e.number FROM webhooks.endpoints e
         JOIN webhooks.endpoints c ON c.tenant = e.tenant AND c.id = e.id
              AND c.is_current AND c.is_open
@@ -89,11 +85,7 @@ pub(super) async fn cancel_for_earlier_rows(
           AND EXISTS (SELECT 1 FROM webhooks.pending_deliveries w WHERE w.endpoint = e.number)
         LIMIT 1";
     let earlier = sqlx::query_scalar(EARLIER).persistent(false).bind(endpoint.tenant.as_str());
-    let earlier: Option<i64> =
-        earlier.bind(endpoint.id.as_str()).fetch_optional(&mut *connection).await?;
-    let Some(earlier) = earlier else { return Ok(false) };
-    let _some_or_all = cancel_closed(connection, earlier, LockedRows::WaitFor, now).await?;
-    Ok(true)
+    earlier.bind(endpoint.id.as_str()).fetch_optional(connection).await
 }
 
 /// Returns the first deliveries after one that have ended for an endpoint, in the order of their

@@ -85,12 +85,22 @@ fn check_state(
         if let Some(health) = health.filter(|health| health.holds()) {
             found = format!("{found}; {}", health.text(Timestamp::now()));
         }
-        let mend = format!("`webhooks delivery list endpoint:{id} --app {app}` tells more");
-        return Check::warning(ENDPOINT, found, mend);
+        return Check::warning(ENDPOINT, found, mend_failing(app, id));
     } else {
         return Check::ok(ENDPOINT, format!("{place} is active"));
     };
     Check::failed(ENDPOINT, state, format!("`webhooks endpoint {mend} {id} --app {app}`"))
+}
+
+/// Returns what to do about an endpoint whose deliveries fail: see why, try again once its receiver is mended, and
+/// only then end the attempts.
+pub(super) fn mend_failing(app: &str, endpoint: &str) -> String {
+    format!(
+        "`webhooks delivery list endpoint:{endpoint} --app {app}` lists its deliveries, and `webhooks delivery show \
+         EVENT --app {app}` the text of each answer; once the receiver is mended, `webhooks delivery retry --where \
+         endpoint:{endpoint} --app {app}` tries again; `webhooks endpoint disable {endpoint} --app {app}` ends the \
+         attempts"
+    )
 }
 
 async fn resolve(name: &str, port: Option<u16>) -> (Check, Vec<IpAddr>) {
@@ -158,7 +168,7 @@ fn check_policy(
                 code => format!("the answer was {code}"),
             };
             let found = format!(
-                "the service sends there; {answer}, and `webhooks delivery list` tells more"
+                "the service sends there; {answer}, and `webhooks delivery show` tells more"
             );
             Check::ok(POLICY, found)
         }

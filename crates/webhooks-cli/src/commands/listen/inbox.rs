@@ -65,9 +65,10 @@ impl Inbox {
             Vec::new()
         };
         let status = match answer.manner {
-            Manner::Usual(usual) => behind(&forwarded).map_or(usual, |one| {
-                one.status.as_ref().copied().unwrap_or(StatusCode::BAD_GATEWAY)
-            }),
+            Manner::Usual(usual) => match behind(&forwarded) {
+                Some(one) => one.status.as_ref().copied().unwrap_or(StatusCode::BAD_GATEWAY),
+                None => usual.unwrap_or_else(|| usual_status(verified.as_ref())),
+            },
             Manner::Failure(status, _) => status,
             Manner::Gone => StatusCode::GONE,
             Manner::Redirect => StatusCode::TEMPORARY_REDIRECT,
@@ -99,6 +100,14 @@ impl Inbox {
         }
         .diagnose();
         Some(if diagnosis.is_verified() { Ok(()) } else { Err(diagnosis.reason().to_owned()) })
+    }
+}
+
+/// Returns the status with which a receiver answers usually: what does not verify is not taken.
+fn usual_status(verified: Option<&Result<(), String>>) -> StatusCode {
+    match verified {
+        Some(Err(_)) => StatusCode::UNAUTHORIZED,
+        Some(Ok(())) | None => StatusCode::OK,
     }
 }
 

@@ -15,8 +15,8 @@ pub(crate) struct Answer {
 /// The manner of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Manner {
-    /// The status of the receiver behind, or this one.
-    Usual(StatusCode),
+    /// The status of the receiver behind, or this one. Without one, it depends on whether the request verifies.
+    Usual(Option<StatusCode>),
     /// A failure of `--fail`, with the number of those that follow, or of `--fail-rate`.
     Failure(StatusCode, Option<u32>),
     Gone,
@@ -67,7 +67,7 @@ pub(crate) fn rate(text: &str) -> Result<f64, String> {
 /// The answers that follow.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Plan {
-    pub(crate) respond: StatusCode,
+    pub(crate) respond: Option<StatusCode>,
     pub(crate) failures: Option<Failures>,
     pub(crate) fail_rate: f64,
     pub(crate) delay: Duration,
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     fn plan() -> Plan {
-        let (respond, delay) = (StatusCode::NO_CONTENT, Duration::ZERO);
+        let (respond, delay) = (Some(StatusCode::NO_CONTENT), Duration::ZERO);
         Plan { respond, failures: None, fail_rate: 0.0, delay, always: None }
     }
 
@@ -111,7 +111,7 @@ mod tests {
         let mut plan = Plan { failures: Some(failures("503:2").unwrap()), ..plan() };
         let manners: Vec<_> = (0..3).map(|_| plan.next(0.9).manner).collect();
         let failure = |left| Manner::Failure(StatusCode::SERVICE_UNAVAILABLE, Some(left));
-        assert_eq!(manners, [failure(1), failure(0), Manner::Usual(StatusCode::NO_CONTENT)]);
+        assert_eq!(manners, [failure(1), failure(0), Manner::Usual(Some(StatusCode::NO_CONTENT))]);
     }
 
     #[test]

@@ -69,7 +69,7 @@ pub(crate) struct ServeArgs {
     /// URL at which people reach the service, with the base path; the address to listen on by default
     #[arg(long, env = "WEBHOOKS_PUBLIC_URL", value_name = "URL")]
     public_url: Option<Url>,
-    /// URL of a portal of your own, for links to sessions; /portal under the public URL by default
+    /// URL of a portal of your own, for links to sessions; without it they name /portal under the public URL, where no page is yet
     #[arg(long, env = "WEBHOOKS_PORTAL_URL", value_name = "URL")]
     portal_url: Option<Url>,
     /// For development: deliver to this machine too, also without TLS
