@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 
 use webhooks_core::{RetryPolicy, Timestamp};
+use webhooks_dispatch::jobs::{JobState, JobWork, NewJob};
 use webhooks_dispatch::{
     BreakerSettings, EngineSettings, OperationError, PublishError, PublishStatus, Replay, TryNow,
     Undelivered,
@@ -269,6 +270,31 @@ async fn a_wish_costs_an_endpoint_that_is_down_one_attempt() {
         fixture.pass(2 * SECOND).await;
         assert_eq!(fixture.receipts().len(), 5 + wish);
     }
+    drop(worker);
+}
+
+/// Goal: a job that replays many at a rate asks once for a probe, and not with each of its portions.
+#[tokio::test(start_paused = true)]
+async fn a_job_costs_an_endpoint_that_is_down_one_attempt() {
+    let breaker = BreakerSettings { first_pause: 60 * MINUTE, ..BreakerSettings::default() };
+    let fixture = fixture(EngineSettings { breaker, ..settings() }, |_| Answer::Status(500));
+    fixture.register("a", endpoint("a").retry(RetryPolicy::fixed(60 * MINUTE, 1))).await;
+    let worker = fixture.engine.start();
+    for n in 0..30 {
+        let _published = fixture.publish(&format!("x{n}")).await;
+    }
+    fixture.pass(2 * SECOND).await;
+    assert_eq!(fixture.receipts().len(), 5);
+    for n in 0..30 {
+        let _cancelled = fixture.engine.cancel(fixture.delivery(&format!("x{n}")).await).await;
+    }
+    let work = JobWork::ReplayFound(Query::default());
+    let job = NewJob { tenant: None, work, rate: NonZeroU32::new(2), request: None };
+    let job = fixture.engine.jobs().create(job).await.unwrap();
+    fixture.pass(5 * MINUTE).await;
+    let job = fixture.engine.jobs().get(job.id).await.unwrap().unwrap();
+    assert!(job.state == JobState::Finished && job.progress.done > 20, "{job:?}");
+    assert_eq!(fixture.receipts().len(), 6);
     drop(worker);
 }
 

@@ -13,6 +13,9 @@ use super::*;
 /// store delivers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wish_reaches_the_breaker_of_another_process() {
+    const LEFT: &str = "INSERT INTO webhooks.worker_reports (worker, number, report, seen_at)
+        SELECT 99, number, report, clock_timestamp() FROM webhooks.worker_reports
+        ON CONFLICT DO NOTHING";
     let url = Cluster::shared().database().await;
     let (here, there) = (open(&url).await, open(&url).await);
     let is_up = Arc::new(AtomicBool::new(false));
@@ -43,6 +46,10 @@ async fn a_wish_reaches_the_breaker_of_another_process() {
         })
         .await;
         assert_eq!(failures, 5);
+        // A worker that was killed left the same report.
+        drop(webhooks_tests::postgres::hold(&url, LEFT).await);
+        let found = operator.sending(number).await.unwrap();
+        assert!(matches!(found, Sending::Held { workers: 1, .. }), "{found:?}");
         is_up.store(true, Ordering::SeqCst);
         if round == 1 {
             let found = operator.history().deliveries(Query::default()).await.unwrap();
