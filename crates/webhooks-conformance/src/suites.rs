@@ -341,6 +341,6 @@ mod tests {
             assert!(listed.contains(&name), "{name} is not listed");
             count += 1;
         }
-        assert_eq!(count, 177);
+        assert_eq!(count, 178);
     }
 }
