@@ -41,6 +41,11 @@ pub(crate) fn name_statuses(deliveries: &mut [Value]) {
     }
 }
 
+/// Returns whether a delivery waits for its first attempt or for another one.
+pub(crate) fn waits(delivery: &Value) -> bool {
+    matches!(delivery["statusText"].as_str(), Some("pending" | "sending"))
+}
+
 /// Returns the id by which people know a thing: their own if it has one.
 pub(crate) fn name_of(thing: &Value) -> &str {
     let own = thing["uid"].as_str();

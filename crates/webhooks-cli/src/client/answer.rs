@@ -60,7 +60,7 @@ impl Answer {
     /// Returns the pause before the same request if the server puts it off because it has too many.
     pub(super) fn pause(&self) -> Option<Duration> {
         let is_put_off = self.status == StatusCode::TOO_MANY_REQUESTS;
-        // Nobody waits for the next day before a command fails.
+        // A longer wait is the limit of a day, which does not pass while somebody waits.
         Some(self.wait()).filter(|wait| is_put_off && *wait <= MAX_PAUSE)
     }
 
@@ -72,6 +72,11 @@ impl Answer {
     /// Returns the body as a text.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// Returns the JSON of the body, whatever the status; null if it is none.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
     /// Returns the JSON of the answer, or the failure that it tells. No body is null.
@@ -118,12 +123,11 @@ impl Answer {
                 "`webhooks serve --dev` allows this machine, and `webhooks serve --allow-network CIDR` a network of \
                  yours",
             ),
-            // A longer wait is the limit of a day, which does not pass while somebody waits.
-            StatusCode::TOO_MANY_REQUESTS if self.wait() <= MAX_PAUSE => {
-                failure.passes_after(self.wait())
-            }
             _ if status.is_server_error() => failure.passes_after(self.wait()),
-            _ => failure,
+            _ => match self.pause() {
+                Some(pause) => failure.passes_after(pause),
+                None => failure,
+            },
         }
     }
 
@@ -136,8 +140,7 @@ impl Answer {
 
     /// Returns the reason that the server gives.
     fn detail(&self) -> String {
-        let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
-        let detail = match &body["detail"] {
+        let detail = match &self.json()["detail"] {
             Value::String(detail) => match missing(detail, &self.url) {
                 Some(name) => format!("{}: {name}", detail.trim_end_matches('.')),
                 None => detail.clone(),

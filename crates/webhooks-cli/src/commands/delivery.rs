@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use webhooks_core::Timestamp;
 
 use super::delivery_list::DeliveryFilter;
-use super::delivery_repair::{Repair, RepairArgs};
+use super::delivery_repair::{MAX_NAMED, Repair, RepairArgs};
 use super::delivery_tail::TailArgs;
 use super::endpoint_health::Health;
 use super::{job, poller_attempts};
 use crate::application_option::ApplicationOption;
-use crate::body::{name_of, name_statuses};
+use crate::body::{name_of, name_statuses, waits};
 use crate::client::Client;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -18,7 +18,8 @@ use crate::list::ListOptions;
 use crate::table::Column;
 use crate::visible::visible;
 
-const ENDPOINTS: [Column; 5] = [
+/// The columns of the endpoints of an event.
+pub(super) const ENDPOINTS: [Column; 5] = [
     Column("ENDPOINT", "/id"),
     Column("UID", "/uid"),
     Column("URL", "/url"),
@@ -35,9 +36,6 @@ const ATTEMPTS: [Column; 7] = [
     Column("AT", "/timestamp"),
     Column("RESPONSE", "/response"),
 ];
-
-/// The most endpoints of an event whose health is told.
-const MAX_HEALTH: usize = 10;
 
 /// List and follow deliveries, show their attempts, and repeat or cancel them
 #[derive(Debug, Args)]
@@ -200,11 +198,10 @@ pub(crate) async fn show(
 /// Returns the words about what holds back the deliveries that wait. Their next attempts are put off as long.
 async fn find_holds(client: &Client, app: &str, endpoints: &mut [Value]) -> Vec<String> {
     let mut told = Vec::new();
-    let waits = |found: &&mut Value| {
-        let is_poller = found["id"].as_str().is_some_and(poller_attempts::is_poller);
-        !is_poller && (found["statusText"] == "pending" || found["statusText"] == "sending")
+    let waits_there = |found: &&mut Value| {
+        waits(found) && !found["id"].as_str().is_some_and(poller_attempts::is_poller)
     };
-    for found in endpoints.iter_mut().filter(waits).take(MAX_HEALTH) {
+    for found in endpoints.iter_mut().filter(waits_there).take(MAX_NAMED) {
         let id = found["id"].as_str().unwrap_or_default();
         let health = Health::find(client, app, id).await.filter(Health::holds);
         let Some(health) = health else { continue };

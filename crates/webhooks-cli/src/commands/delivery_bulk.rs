@@ -115,11 +115,8 @@ impl Bulk<'_> {
             body["statuses"] = numbers.collect();
         }
         let answer = self.client.post_for_answer(&path, &body, None).await?;
-        if answer.status == StatusCode::CONFLICT {
-            let told: Value = serde_json::from_str(&answer.text()).unwrap_or_default();
-            if told["code"] == "other_status" {
-                return Ok(Repaired::PassedOver(answer.refused()));
-            }
+        if answer.status == StatusCode::CONFLICT && answer.json()["code"] == "other_status" {
+            return Ok(Repaired::PassedOver(answer.refused()));
         }
         answer.value().map(|_told| Repaired::Done)
     }

@@ -206,15 +206,13 @@ impl RepairArgs {
         }
         let found = find(client, context, app, &query).await?;
         let count = found.count();
-        if self.dry_run {
-            end_dry(&bulk, &found)?;
-        } else if count == 0 {
-            bulk.end(0, Ended::default())?;
-        }
-        if count == 0 {
-            bulk.tell_others(&query).await;
-        }
         if self.dry_run || count == 0 {
+            let end =
+                if self.dry_run { end_dry(&bulk, &found) } else { bulk.end(0, Ended::default()) };
+            end?;
+            if count == 0 {
+                bulk.tell_others(&query).await;
+            }
             return Ok(());
         }
         for of in found.endpoints.iter().take(MAX_NAMED) {

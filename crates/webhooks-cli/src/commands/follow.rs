@@ -8,13 +8,13 @@ use serde_json::Value;
 use webhooks_core::Timestamp;
 use webhooks_dispatch::clock::{Clock as _, SystemClock};
 
+use super::delivery::ENDPOINTS;
 use super::endpoint_health::Health;
-use crate::body::{name_of, name_statuses};
+use crate::body::{name_of, name_statuses, waits};
 use crate::client::Client;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::outage::outlast;
-use crate::table::Column;
 use crate::visible::visible;
 
 /// The most endpoints that are named because they do not get an event.
@@ -28,14 +28,6 @@ const LAST_LOOK: Duration = Duration::from_secs(5);
 
 /// The looks without news after which the health of endpoints is asked for; then after twice as many each time.
 const QUIET: u32 = 4;
-
-const COLUMNS: [Column; 5] = [
-    Column("ENDPOINT", "/id"),
-    Column("UID", "/uid"),
-    Column("URL", "/url"),
-    Column("STATUS", "/statusText"),
-    Column("NEXT ATTEMPT", "/nextAttempt"),
-];
 
 /// The options for what follows the publishing.
 #[derive(Debug, Clone, Copy, Args)]
@@ -90,7 +82,7 @@ impl Follow {
             let (waiting, all) = (found.iter().filter(|found| waits(found)).count(), found.len());
             if waiting == 0 || left.is_zero() {
                 context.output.end_progress();
-                context.output.rows(&COLUMNS, &found)?;
+                context.output.rows(&ENDPOINTS, &found)?;
                 if found.is_empty() {
                     tell_why(client, context, app).await;
                 }
@@ -100,10 +92,6 @@ impl Follow {
             SystemClock.sleep(PAUSE).await;
         }
     }
-}
-
-fn waits(found: &Value) -> bool {
-    matches!(found["statusText"].as_str(), Some("pending" | "sending"))
 }
 
 fn end(waiting: usize, found: &[Value]) -> Result<(), Failure> {

@@ -8,7 +8,7 @@ use webhooks_admin::Action;
 use webhooks_core::Timestamp;
 use webhooks_dispatch::monitor::{EndpointHealth, MonitorStore as _, RestReason, Sending};
 use webhooks_dispatch::store::StoreError;
-use webhooks_registry::EndpointState;
+use webhooks_registry::{EndpointState, Registration};
 
 use super::endpoint::EndpointPath;
 use crate::auth::Caller;
@@ -72,6 +72,17 @@ fn word(by: RestReason) -> &'static str {
     }
 }
 
+/// Returns the health of an endpoint as the store knows it; that of a healthy one if the store cannot tell.
+pub(super) async fn stored(
+    service: &Service,
+    registration: &Registration,
+) -> Result<EndpointHealth, StoreError> {
+    match service.engine().monitor().health(vec![registration.key()], 1).await {
+        Err(StoreError::Unsupported { .. }) => Ok(EndpointHealth::default()),
+        health => Ok(health?.pop().unwrap_or_default()),
+    }
+}
+
 /// Tells whether an endpoint gets deliveries now, and what holds them back.
 ///
 /// Workers count failures for themselves. Those of this process are asked; those of other processes report, so the
@@ -90,13 +101,7 @@ pub(crate) async fn read(
     let found = service.endpoint(&caller, (&app, &name), Action::ReadEndpoints).await?;
     let registration = &found.registration;
     let sending = service.engine().sending(registration.number).await?;
-    let health = service.engine().monitor().health(vec![registration.key()], 1).await;
-    let health = match health {
-        // Not all stores can tell.
-        Err(StoreError::Unsupported { .. }) => EndpointHealth::default(),
-        health => health?.pop().unwrap_or_default(),
-    };
-    let failing_since = health.failing.map(|failing| failing.since);
+    let failing_since = stored(&service, registration).await?.failing.map(|failing| failing.since);
     let shown = EndpointHealthOut::new(registration.state, sending);
     Ok(Json(EndpointHealthOut { failing_since, ..shown }))
 }

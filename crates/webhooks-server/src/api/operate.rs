@@ -12,12 +12,11 @@ use webhooks_admin::Action;
 use webhooks_core::{DeliveryId, DeliveryStatus, EventId, Timestamp};
 use webhooks_dispatch::Replay;
 use webhooks_dispatch::history::{DeliveryRecord, HistoryStore as _, Query};
-use webhooks_dispatch::monitor::{
-    EndpointHealth, MonitorStore as _, RestReason, Sending, Statistics,
-};
-use webhooks_dispatch::store::{OperationError, StoreError};
+use webhooks_dispatch::monitor::{MonitorStore as _, RestReason, Sending, Statistics};
+use webhooks_dispatch::store::OperationError;
 
 use super::endpoint::EndpointPath;
+use super::endpoint_health;
 use super::message_out::record;
 use super::status::Status;
 use crate::auth::Caller;
@@ -254,12 +253,7 @@ pub(crate) async fn stats(
         Some(until) => count(until).await?,
         None => Statistics::default(),
     };
-    let health = service.engine().monitor().health(vec![found.registration.key()], 1).await;
-    let health = match health {
-        // Not all stores can tell.
-        Err(StoreError::Unsupported { .. }) => EndpointHealth::default(),
-        health => health?.pop().unwrap_or_default(),
-    };
+    let health = endpoint_health::stored(&service, &found.registration).await?;
     let due = health.queue.oldest_servable_at;
     let late = due.map_or(Duration::ZERO, |due| Service::now().saturating_since(due));
     Ok(Json(StatsOut {

@@ -343,16 +343,12 @@ impl ServeArgs {
         }
         let key = ApiKey::new("administrator", text.hash(), Grant::new(KeyRole::Admin), now);
         let is_added = admin.add_first_key(key, now).await.map_err(failed)?;
-        match &self.first_key_file {
-            // Another process was first.
-            Some(path) if !is_added => {
-                std::fs::remove_file(path)
-                    .map_err(|error| Failure::file("remove", path.display(), error))?;
-                Ok(None)
-            }
-            Some(_) => Ok(None),
-            None => Ok(is_added.then_some(text)),
+        // Another process was first.
+        if !is_added && let Some(path) = &self.first_key_file {
+            std::fs::remove_file(path)
+                .map_err(|error| Failure::file("remove", path.display(), error))?;
         }
+        Ok(Some(text).filter(|_| is_added && self.first_key_file.is_none()))
     }
 }
 
