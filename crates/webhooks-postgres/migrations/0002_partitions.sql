@@ -39,10 +39,11 @@ BEGIN
 END $$;
 
 -- Makes the partitions of the present and of the two spans that follow, so that no publisher has
--- to: a transaction that makes one blocks all others that need it, until it ends.
+-- to: a transaction that makes one blocks all others that need it, until it ends. The present is that of
+-- the statement: a clock that is read for each span may pass midnight in between, and leave a span out.
 CREATE FUNCTION webhooks.ensure_ahead() RETURNS void
 LANGUAGE sql SET search_path = webhooks, pg_temp SET timezone = 'UTC' AS $$
-    SELECT ensure_partition(clock_timestamp() + n * s.partition_width)
+    SELECT ensure_partition(statement_timestamp() + n * s.partition_width)
     FROM settings s CROSS JOIN generate_series(0, 2) AS n
 $$;
 

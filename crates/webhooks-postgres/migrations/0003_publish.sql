@@ -268,19 +268,6 @@ BEGIN
     END IF;
 END $$;
 
--- Has the other live workers probe these endpoints when the transaction is committed: somebody wants them
--- to be tried now. `note` of tasks.rs reads it.
-CREATE FUNCTION webhooks.probe_elsewhere(p_worker bigint, p_endpoints bigint[]) RETURNS void
-LANGUAGE plpgsql SET search_path = webhooks, pg_temp AS $$
-BEGIN
-    IF EXISTS (SELECT 1 FROM workers WHERE id IS DISTINCT FROM p_worker) THEN
-        FOR v_from IN 1 .. cardinality(p_endpoints) BY 300 LOOP
-            PERFORM pg_notify('webhooks',
-                'probe ' || array_to_string(p_endpoints[v_from:v_from + 299], ' '));
-        END LOOP;
-    END IF;
-END $$;
-
 -- A UUID version 7 (RFC 9562 §5.7).
 CREATE FUNCTION webhooks.new_id() RETURNS text LANGUAGE sql VOLATILE AS $$
     SELECT encode(set_bit(set_bit(overlay(
@@ -522,5 +509,5 @@ BEGIN
 END $$;
 
 -- A role that may use the schema may publish events. Everything else must be granted.
-REVOKE EXECUTE ON FUNCTION webhooks.publish_all, webhooks.notify_others, webhooks.probe_elsewhere,
-    webhooks.ensure_partition FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION webhooks.publish_all, webhooks.notify_others, webhooks.ensure_partition
+    FROM PUBLIC;

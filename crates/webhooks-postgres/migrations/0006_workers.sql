@@ -36,3 +36,36 @@ CREATE TABLE webhooks.worker_reports (
     seen_at timestamptz NOT NULL,
     PRIMARY KEY (worker, number)
 ) WITH (fillfactor = 50);
+
+-- The endpoints that somebody wants to be tried now, for the workers of other processes. A notification says
+-- that there are new ones; a worker that does not hear it finds them at its next heartbeat.
+CREATE TABLE webhooks.probes (
+    id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    worker    bigint NOT NULL,                  -- workers.id of the process that asks
+    endpoints bigint[] NOT NULL,
+    asked_at  timestamptz NOT NULL
+);
+
+-- Has the other live workers probe these endpoints when the transaction is committed.
+CREATE FUNCTION webhooks.probe_elsewhere(p_worker bigint, p_endpoints bigint[]) RETURNS void
+LANGUAGE plpgsql SET search_path = webhooks, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT 1 FROM workers WHERE id IS DISTINCT FROM p_worker) THEN
+        INSERT INTO probes (worker, endpoints, asked_at)
+        VALUES (p_worker, p_endpoints, clock_timestamp());
+        NOTIFY webhooks, 'probe';
+    END IF;
+END $$;
+
+-- Returns the last wishes of other processes, and removes those that all workers have read: each reads them at
+-- every heartbeat.
+CREATE FUNCTION webhooks.probes_asked(p_worker bigint)
+RETURNS TABLE (id bigint, endpoints bigint[])
+LANGUAGE plpgsql SET search_path = webhooks, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    DELETE FROM probes WHERE id IN (
+        SELECT id FROM probes WHERE asked_at < clock_timestamp() - interval '2 minutes'
+        FOR UPDATE SKIP LOCKED);
+    RETURN QUERY SELECT p.id, p.endpoints FROM probes p WHERE p.worker <> p_worker ORDER BY p.id;
+END $$;

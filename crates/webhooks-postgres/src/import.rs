@@ -196,7 +196,8 @@ async fn check_empty(connection: &mut PgConnection) -> Result<(), ImportError> {
     const TABLES: &str = "SELECT c.relname::text FROM pg_class c
         WHERE c.relnamespace = to_regnamespace('webhooks') AND c.relkind IN ('r', 'p')
           AND NOT c.relispartition AND c.relname <> ALL ($1) ORDER BY 1";
-    let unused: Vec<&str> = SETTINGS.into_iter().chain(["workers", "worker_reports"]).collect();
+    let unused: Vec<&str> =
+        SETTINGS.into_iter().chain(["workers", "worker_reports", "probes"]).collect();
     let tables = sqlx::query_scalar(TABLES).persistent(false).bind(unused);
     let tables: Vec<String> = tables.fetch_all(&mut *connection).await?;
     for table in tables {

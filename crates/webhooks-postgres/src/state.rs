@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use webhooks_core::Timestamp;
 use webhooks_dispatch::{
     clock::{Clock as _, MonotonicTime, SystemClock},
@@ -45,6 +46,8 @@ pub(crate) struct PostgresInner {
     /// The time that the last read of all endpoints took, in microseconds.
     read_time: AtomicU64,
     pub(crate) notifier: ChangeNotifier,
+    /// Wakes the task that reads which endpoints other processes want to be probed.
+    pub(crate) probes_asked: Notify,
 }
 
 impl PostgresInner {
@@ -59,6 +62,7 @@ impl PostgresInner {
             known_due: Mutex::default(),
             read_time: AtomicU64::new(0),
             notifier: ChangeNotifier::new(),
+            probes_asked: Notify::new(),
         }
     }
 
@@ -111,6 +115,16 @@ impl PostgresInner {
         let probe = sqlx::query("SELECT webhooks.probe_elsewhere($1, $2)").persistent(false);
         let probe = probe.bind(self.membership.id).bind(endpoints);
         probe.execute(transaction.connection()).await.map(drop)
+    }
+
+    /// Returns the probes that other processes asked for, the last ones by their ids.
+    pub(crate) async fn probes_of_others(&self) -> Result<Vec<(i64, Vec<i64>)>, sqlx::Error> {
+        const ASKED: &str = "SELECT id, endpoints FROM webhooks.probes_asked($1)";
+        let mut call = self.database.call().await?;
+        let asked = sqlx::query_as(ASKED).persistent(call.prepares()).bind(self.membership.id);
+        let asked = asked.fetch_all(call.connection()).await?;
+        call.commit().await?;
+        Ok(asked)
     }
 
     /// Has this process's worker probe these endpoints, and ask the database for them.

@@ -1,6 +1,7 @@
 //! The tasks in the background: listening for commits of other processes, heartbeats, and releasing
 //! preclaimed deliveries in time.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -115,19 +116,13 @@ async fn hear(inner: &PostgresInner, mut listener: PgListener) {
 }
 
 /// Notes the endpoints that another process has something for. Without any, all may have something.
-/// After `probe`, the worker is to try them.
 fn note(inner: &PostgresInner, notification: &PgNotification) {
+    if notification.payload() == "probe" {
+        inner.probes_asked.notify_one();
+        return;
+    }
     let mut known = inner.known_due();
-    let payload = notification.payload();
-    let payload = match payload.strip_prefix("probe ") {
-        Some(endpoints) => {
-            let numbers = endpoints.split_ascii_whitespace().filter_map(|text| text.parse().ok());
-            inner.notifier.probe(numbers.map(row::endpoint_number));
-            endpoints
-        }
-        None => payload,
-    };
-    let mut endpoints = payload.split_ascii_whitespace().peekable();
+    let mut endpoints = notification.payload().split_ascii_whitespace().peekable();
     if endpoints.peek().is_none() {
         known.forget();
     }
@@ -140,21 +135,46 @@ fn note(inner: &PostgresInner, notification: &PgNotification) {
     }
 }
 
-/// Sends heartbeats while the worker is active, and leaves the members when it is not.
+/// Sends heartbeats while the worker is active, and leaves the members when it is not. After each heartbeat, and
+/// when a notification tells of one, it reads which probes other processes ask for.
 pub(crate) async fn beat(inner: Arc<PostgresInner>) {
     let mut ticks = interval(inner.membership.heartbeat());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut probed = BTreeSet::new();
     loop {
-        ticks.tick().await;
-        let outcome = if inner.membership.is_active() && !inner.membership.has_ended() {
-            with_timeout(inner.membership.beat(&inner.database)).await
-        } else {
-            with_timeout(inner.membership.leave(&inner.database)).await.map(|()| false)
-        };
-        // A heartbeat that fails is not reported: if that lasts, claims fail too, and report it.
-        if outcome.unwrap_or(true) {
-            inner.wake();
+        tokio::select! {
+            _tick = ticks.tick() => send_heartbeat(&inner).await,
+            () = inner.probes_asked.notified() => {}
         }
+        if inner.membership.is_active() {
+            // If that fails, the next heartbeat finds them.
+            if let Ok(asked) = with_timeout(inner.probes_of_others()).await {
+                probe(&inner, asked, &mut probed);
+            }
+        }
+    }
+}
+
+async fn send_heartbeat(inner: &PostgresInner) {
+    let outcome = if inner.membership.is_active() && !inner.membership.has_ended() {
+        with_timeout(inner.membership.beat(&inner.database)).await
+    } else {
+        with_timeout(inner.membership.leave(&inner.database)).await.map(|()| false)
+    };
+    // A heartbeat that fails is not reported: if that lasts, claims fail too, and report it.
+    if outcome.unwrap_or(true) {
+        inner.wake();
+    }
+}
+
+/// Has this process's worker probe what others ask for and it has not probed yet.
+fn probe(inner: &PostgresInner, asked: Vec<(i64, Vec<i64>)>, probed: &mut BTreeSet<i64>) {
+    let ids = asked.iter().map(|(id, _)| *id).collect();
+    let before = std::mem::replace(probed, ids);
+    let new = asked.into_iter().filter(|(id, _)| !before.contains(id));
+    let endpoints: Vec<i64> = new.flat_map(|(_, endpoints)| endpoints).collect();
+    if !endpoints.is_empty() {
+        inner.probe(&endpoints);
     }
 }
 

@@ -75,7 +75,8 @@ async fn a_connection_to_listen_on_that_is_lost_without_a_word_is_replaced() {
     let port = network.start(format!("{folder}/.s.PGSQL.5432").into()).await;
     let name = database.rsplit('/').next().unwrap();
     let listen = format!("postgres://postgres@127.0.0.1:{port}/{name}?sslmode=disable");
-    let options = PostgresOptions::new(&url).unwrap().heartbeat(Duration::from_millis(100));
+    // A connection is lost after two seconds without an answer: longer than one takes on a busy machine.
+    let options = PostgresOptions::new(&url).unwrap().heartbeat(Duration::from_millis(400));
     let store = options.listen_url(&listen).unwrap().open().await.unwrap();
     register(&store, "crm", endpoint()).await;
     let listeners = || network.connections.load(Ordering::SeqCst);

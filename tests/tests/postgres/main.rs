@@ -15,7 +15,7 @@ use tokio::time::{interval, timeout};
 use webhooks_core::{EndpointId, Event, EventId, Timestamp};
 use webhooks_dispatch::{
     Engine, FnTransport, OperationError, Replay,
-    clock::{Clock as _, SystemClock},
+    clock::{Clock as _, Now, SystemClock},
     history::{HistoryStore as _, Query},
     monitor::MonitorStore as _,
     store::{
@@ -109,7 +109,11 @@ async fn publish(store: &PostgresStore, ids: impl IntoIterator<Item = String>) {
 }
 
 async fn claim(store: &PostgresStore, per_endpoint: usize) -> Vec<Claimed> {
-    let (now, lease) = (SystemClock.clocks(), Duration::from_secs(60));
+    claim_at(store, Timestamp::now(), per_endpoint).await
+}
+
+async fn claim_at(store: &PostgresStore, wall: Timestamp, per_endpoint: usize) -> Vec<Claimed> {
+    let (now, lease) = (Now { wall, ..SystemClock.clocks() }, Duration::from_secs(60));
     let request = ClaimRequest {
         now,
         lease,
@@ -283,7 +287,8 @@ async fn a_commit_notifies_once_and_only_if_somebody_else_is_there() {
     let mut listener = PgListener::connect(&url).await.unwrap();
     listener.listen("webhooks").await.unwrap();
     publish(&store, ["nobody-else".to_owned()]).await;
-    let other = open(&url).await;
+    // Slow enough that it does not seem dead on a busy machine.
+    let other = open_beating(&url, Duration::from_secs(10)).await;
     let mut changes = other.changes();
     claim(&other, 1).await;
     publish(&store, (0..64).map(|n| format!("event-{n}"))).await;

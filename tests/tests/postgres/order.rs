@@ -11,7 +11,7 @@ use webhooks_conformance::delivery_store::AnyStore;
 use webhooks_core::DeliveryId;
 use webhooks_dispatch::{
     MemoryStore, OperationError, Undelivered,
-    clock::{MonotonicTime, Now},
+    clock::MonotonicTime,
     store::{Attempt, Claim},
 };
 use webhooks_registry::EndpointQuery;

@@ -10,14 +10,30 @@ use super::*;
 
 /// Goal: an operator whose process delivers nothing sees that an endpoint is held, and has it tried at once: by a
 /// delivery, and by other settings. Method: breakers stay open for an hour, and only an engine over another
-/// store delivers.
+/// store delivers. It hears of the wishes by notifications, or, behind a pooler that passes none on, by its
+/// heartbeats.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wish_reaches_the_breaker_of_another_process() {
+    let url = Cluster::shared().database().await;
+    let listening = open(&url).await;
+    probe_from_elsewhere(&url, listening).await;
+}
+
+/// Goal and method: as above.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wish_reaches_a_breaker_without_notifications() {
+    let url = Cluster::shared().database().await;
+    let pooler = Cluster::shared().pooler_in("probing");
+    let options = PostgresOptions::new(&pooler.url(&url)).unwrap().without_prepared_statements();
+    let deaf = options.heartbeat(Duration::from_millis(50)).open().await.unwrap();
+    probe_from_elsewhere(&url, deaf).await;
+}
+
+async fn probe_from_elsewhere(url: &str, there: PostgresStore) {
     const LEFT: &str = "INSERT INTO webhooks.worker_reports (worker, number, report, seen_at)
         SELECT 99, number, report, clock_timestamp() FROM webhooks.worker_reports
         ON CONFLICT DO NOTHING";
-    let url = Cluster::shared().database().await;
-    let (here, there) = (open(&url).await, open(&url).await);
+    let here = open(url).await;
     let is_up = Arc::new(AtomicBool::new(false));
     let answers = Arc::clone(&is_up);
     let transport = FnTransport::new(move |_, _, _, _| {
@@ -47,7 +63,7 @@ async fn a_wish_reaches_the_breaker_of_another_process() {
         .await;
         assert_eq!(failures, 5);
         // A worker that was killed left the same report.
-        drop(webhooks_tests::postgres::hold(&url, LEFT).await);
+        drop(webhooks_tests::postgres::hold(url, LEFT).await);
         let found = operator.sending(number).await.unwrap();
         assert!(matches!(found, Sending::Held { workers: 1, .. }), "{found:?}");
         is_up.store(true, Ordering::SeqCst);

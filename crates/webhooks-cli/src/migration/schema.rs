@@ -24,9 +24,9 @@ const DEFAULTS: [(&str, &[&str]); 4] = [
     ("figures", &["stage", "writer"]),
 ];
 
-/// The tables of the database that are its own: workers, settings, partitions and notes.
-const OWN: [&str; 6] =
-    ["import", "migrations", "partitions", "settings", "worker_reports", "workers"];
+/// The tables of the database that are its own: workers, what they tell each other, settings, partitions and notes.
+const OWN: [&str; 7] =
+    ["import", "migrations", "partitions", "probes", "settings", "worker_reports", "workers"];
 
 /// The statement that returns the columns of the database: table and column.
 pub(crate) const STATEMENT: &str = "SELECT c.relname::text, a.attname::text
