@@ -115,16 +115,6 @@ impl Cluster {
         self.url(&format!("test_{number}"))
     }
 
-    /// Removes a database of this cluster, with all connections to it, when the result is dropped: for tests by the
-    /// hundred, whose databases would fill a disk.
-    pub fn remove_later(&self, database: &str) -> Removal {
-        let name = name_of(database).to_owned();
-        Removal {
-            statement: format!("DROP DATABASE {name} WITH (FORCE)"),
-            url: self.url("postgres"),
-        }
-    }
-
     /// Makes a new database with this encoding, and returns its URL.
     pub async fn encoded_database(&self, encoding: &str) -> String {
         let name = format!("test_{}", encoding.to_lowercase());
@@ -175,28 +165,6 @@ impl Cluster {
     }
 }
 
-/// A database that is removed when this is dropped.
-#[derive(Debug)]
-pub struct Removal {
-    statement: String,
-    url: String,
-}
-
-impl Drop for Removal {
-    fn drop(&mut self) {
-        let (statement, url) = (std::mem::take(&mut self.statement), std::mem::take(&mut self.url));
-        // The test that ends does not wait for it. A database that stays goes with the cluster.
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async {
-                let mut connection = PgConnection::connect(&url).await?;
-                sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut connection).await?;
-                connection.close().await
-            })
-        });
-    }
-}
-
 /// The folder in which Debian puts administrators' programs, besides the usual ones.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
 
@@ -210,15 +178,10 @@ pub struct Pooler {
 impl Pooler {
     /// Returns the URL of the same database through the pooler.
     pub fn url(&self, database: &str) -> String {
-        let name = name_of(database);
+        let name = database.rsplit('/').find_map(|part| part.split_once("?host="));
+        let name = name.map(|(name, _)| name).expect("a URL of this cluster");
         format!("postgres://postgres@localhost:6432/{name}?host={}", self.folder.display())
     }
-}
-
-/// Returns the name of a database from its URL.
-fn name_of(url: &str) -> &str {
-    let name = url.rsplit('/').find_map(|part| part.split_once("?host="));
-    name.map(|(name, _)| name).expect("a URL of this cluster")
 }
 
 /// Makes leases use the time that callers pass: for tests under simulated time.

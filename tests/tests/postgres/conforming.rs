@@ -4,15 +4,15 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use webhooks_postgres::{PostgresOptions, PostgresStore};
-use webhooks_tests::postgres::{Cluster, Pooler, Removal, simulate_leases};
+use webhooks_tests::postgres::{Cluster, Pooler, simulate_leases};
 
 use super::sessions::{demand_read_committed, hostile_database};
 
 /// Returns a store whose partitions are narrow, so that retention drops some.
-async fn open(database: &str, options: PostgresOptions) -> (PostgresStore, Removal) {
+async fn open(database: &str, options: PostgresOptions) -> (PostgresStore, ()) {
     let store = options.partition_width(Duration::from_secs(1)).open().await.unwrap();
     simulate_leases(database).await;
-    (store, Cluster::shared().remove_later(database))
+    (store, ())
 }
 
 fn behind(pooler: &Pooler, database: &str) -> PostgresOptions {
@@ -23,7 +23,7 @@ fn behind(pooler: &Pooler, database: &str) -> PostgresOptions {
 mod alone {
     use super::*;
 
-    async fn store() -> (PostgresStore, Removal) {
+    async fn store() -> (PostgresStore, ()) {
         let database = Cluster::shared().database().await;
         open(&database, PostgresOptions::new(&database).unwrap()).await
     }
@@ -39,7 +39,7 @@ mod behind_a_pooler {
 
     static POOLER: LazyLock<Pooler> = LazyLock::new(|| Cluster::shared().pooler());
 
-    async fn store() -> (PostgresStore, Removal) {
+    async fn store() -> (PostgresStore, ()) {
         let database = Cluster::shared().database().await;
         open(&database, behind(&POOLER, &database)).await
     }
@@ -52,7 +52,7 @@ mod behind_a_pooler {
 mod hostile {
     use super::*;
 
-    async fn store() -> (PostgresStore, Removal) {
+    async fn store() -> (PostgresStore, ()) {
         let database = hostile_database().await;
         let store = open(&database, PostgresOptions::new(&database).unwrap()).await;
         demand_read_committed(&database).await;
@@ -68,7 +68,7 @@ mod hostile_behind_a_pooler {
 
     static POOLER: LazyLock<Pooler> = LazyLock::new(|| Cluster::shared().pooler_in("hostile"));
 
-    async fn store() -> (PostgresStore, Removal) {
+    async fn store() -> (PostgresStore, ()) {
         let database = hostile_database().await;
         let store = open(&database, behind(&POOLER, &database)).await;
         demand_read_committed(&database).await;
