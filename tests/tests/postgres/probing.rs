@@ -40,7 +40,7 @@ async fn probe_from_elsewhere(url: &str, there: PostgresStore) {
         let status = if answers.load(Ordering::SeqCst) { 200 } else { 500 };
         async move { (status, "") }
     });
-    let hour = Duration::from_hours(1);
+    let hour = Duration::from_secs(3_600);
     let breaker =
         BreakerSettings { first_pause: hour, longest_pause: hour, ..BreakerSettings::default() };
     let settings = EngineSettings { breaker, ..EngineSettings::default() };
