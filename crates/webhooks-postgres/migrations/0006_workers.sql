@@ -46,11 +46,13 @@ CREATE TABLE webhooks.probes (
     asked_at  timestamptz NOT NULL
 );
 
--- Has the other live workers probe these endpoints when the transaction is committed.
+-- Has the other live workers probe these endpoints when the transaction is committed. `note` of tasks.rs reads
+-- the notification.
 CREATE FUNCTION webhooks.probe_elsewhere(p_worker bigint, p_endpoints bigint[]) RETURNS void
 LANGUAGE plpgsql SET search_path = webhooks, pg_temp AS $$
 BEGIN
-    IF EXISTS (SELECT 1 FROM workers WHERE id IS DISTINCT FROM p_worker) THEN
+    IF cardinality(p_endpoints) > 0
+        AND EXISTS (SELECT 1 FROM workers WHERE id IS DISTINCT FROM p_worker) THEN
         INSERT INTO probes (worker, endpoints, asked_at)
         VALUES (p_worker, p_endpoints, clock_timestamp());
         NOTIFY webhooks, 'probe';

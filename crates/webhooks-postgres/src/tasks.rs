@@ -146,11 +146,11 @@ pub(crate) async fn beat(inner: Arc<PostgresInner>) {
             _tick = ticks.tick() => send_heartbeat(&inner).await,
             () = inner.probes_asked.notified() => {}
         }
-        if inner.membership.is_active() {
-            // If that fails, the next heartbeat finds them.
-            if let Ok(asked) = with_timeout(inner.probes_of_others()).await {
-                probe(&inner, asked, &mut probed);
-            }
+        // If that fails, the next heartbeat finds them.
+        if inner.membership.is_active()
+            && let Ok(asked) = with_timeout(inner.probes_of_others()).await
+        {
+            probe(&inner, asked, &mut probed);
         }
     }
 }

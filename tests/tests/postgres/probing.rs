@@ -4,7 +4,8 @@ use std::sync::atomic::AtomicBool;
 
 use webhooks_core::RetryPolicy;
 use webhooks_dispatch::monitor::{RestReason, Sending};
-use webhooks_dispatch::{BreakerSettings, EngineSettings};
+use webhooks_dispatch::{BreakerSettings, EngineSettings, Undelivered};
+use webhooks_tests::postgres::{hold, texts};
 
 use super::*;
 
@@ -27,6 +28,18 @@ async fn a_wish_reaches_a_breaker_without_notifications() {
     let options = PostgresOptions::new(&pooler.url(&url)).unwrap().without_prepared_statements();
     let deaf = options.heartbeat(Duration::from_millis(50)).open().await.unwrap();
     probe_from_elsewhere(&url, deaf).await;
+}
+
+#[tokio::test]
+async fn a_replay_of_nothing_asks_for_no_probe() {
+    let url = Cluster::shared().database().await;
+    let (here, there) = (open(&url).await, open_beating(&url, Duration::from_secs(10)).await);
+    register(&here, "crm", endpoint()).await;
+    assert!(claim(&there, 1).await.is_empty(), "it is a worker now");
+    let replay = Replay::of_endpoint(key("crm"), Undelivered::ALL);
+    assert_eq!(replay_all(&here, replay_request(replay, Timestamp::now())).await.unwrap(), 0);
+    let asked = texts(&url, "SELECT endpoints::text FROM webhooks.probes").await.unwrap();
+    assert_eq!(asked, [""; 0]);
 }
 
 async fn probe_from_elsewhere(url: &str, there: PostgresStore) {
@@ -63,7 +76,7 @@ async fn probe_from_elsewhere(url: &str, there: PostgresStore) {
         .await;
         assert_eq!(failures, 5);
         // A worker that was killed left the same report.
-        drop(webhooks_tests::postgres::hold(url, LEFT).await);
+        drop(hold(url, LEFT).await);
         let found = operator.sending(number).await.unwrap();
         assert!(matches!(found, Sending::Held { workers: 1, .. }), "{found:?}");
         is_up.store(true, Ordering::SeqCst);
